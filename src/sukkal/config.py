@@ -1,0 +1,505 @@
+"""Settings: what an operator can say, in one frozen tree, from a TOML file, the environment and flags.
+
+A setting is one field of `Settings`; its type, bounds, default and description stand there and nowhere
+else. The file's keys, the variables `SUKKAL_…`, the flags of `sukkal serve` and `docs/settings.md` are
+drawn from it. To add a setting, add a field (and to `FLAGS`, if it deserves a flag).
+
+Flags win over the environment, the environment over the file, the file over the defaults.
+"""
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct, ValidationError
+from msgspec.inspect import (
+    BoolType,
+    CustomType,
+    FloatType,
+    IntType,
+    LiteralType,
+    Metadata,
+    Type,
+    VarTupleType,
+    type_info,
+)
+
+from sukkal.limits import MIN_TTL, Limits
+
+PREFIX: Final = "SUKKAL_"
+FILE_VARIABLE: Final = PREFIX + "CONFIG"  # names the file
+FLAGS: Final = ("host", "port", "data_dir", "store", "durability", "log_format")
+_SECRETS: Final = ("message_encryption_key",)  # never shown, not even in an error or a repr
+_OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
+_TEST_VARIABLES: Final = PREFIX + "TEST_"
+
+_LIMITS: Final = Limits()  # its defaults are the settings' defaults
+_MOST: Final = 2**31 - 1  # seconds, bytes or counts: beyond any use, and safe in every store's columns
+
+_TRUTHS: Final = dict.fromkeys(("true", "yes", "on", "1"), True)
+_TRUTHS.update(dict.fromkeys(("false", "no", "off", "0"), False))
+
+
+class BadSetting(Exception):
+    """A setting that cannot be used; the text is one sentence for the operator. `key` is its name."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    """Where the XDG rules put an application's data; they say to ignore a relative XDG_DATA_HOME."""
+    named = Path(environ.get("XDG_DATA_HOME", ""))
+    if named.is_absolute():
+        return named / "sukkal"
+    try:
+        home = Path(environ.get("HOME") or Path.home())
+    except RuntimeError as exc:
+        raise BadSetting("data_dir", "There is no home directory to keep data in: set data_dir.") from exc
+    return home / ".local" / "share" / "sukkal"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything an operator can set. Made by `load`, which checks it."""
+
+    host: Annotated[str, Meta(description="Address the service listens on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port the service listens on; 0 takes any free one.")
+    ] = 8888
+    data_dir: Annotated[
+        Path,
+        Meta(
+            description="Directory of the embedded store, created when missing; the one place to back up.",
+            extra={"default": "`$XDG_DATA_HOME/sukkal`, else `~/.local/share/sukkal`"},
+        ),
+    ] = msgspec.field(default_factory=lambda: _default_data_dir(os.environ))
+    store: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z][a-z0-9+.\-]*:",
+            description="Where everything is kept: `sqlite:` is the embedded durable store under the data "
+            "directory, `memory:` forgets everything at exit.",
+            extra={"allowed": "a store's URI, such as sqlite: or memory:"},
+        ),
+    ] = "sqlite:"
+    durability: Annotated[
+        Literal["full", "relaxed"],
+        Meta(
+            description="What an acknowledged write survives: `full`, a crash of the machine; `relaxed`, a "
+            "crash of the process only, for more speed."
+        ),
+    ] = "full"
+    drain_timeout: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=_MOST,
+            description="Seconds that requests in flight may take to finish after SIGTERM.",
+        ),
+    ] = 30.0
+    allowed_origin: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(\*|[a-z][a-z0-9+.\-]*://[^/\s,]+)$")], ...],
+        Meta(
+            description="Origins whose browser pages may call the service (CORS); none: CORS is off.",
+            extra={"allowed": "a list of origins such as https://example.org, or *"},
+        ),
+    ] = ()
+
+    log_format: Annotated[
+        Literal["console", "json"],
+        Meta(description="How log lines look: for people, or one JSON object a line."),
+    ] = "console"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important level that is logged."),
+    ] = "info"
+
+    default_message_ttl: Annotated[
+        int,
+        Meta(ge=MIN_TTL, le=_MOST, description="Seconds a message lives when neither it nor its queue says."),
+    ] = _LIMITS.default_message_ttl
+    max_message_ttl: Annotated[
+        int, Meta(ge=MIN_TTL, le=_MOST, description="The longest life of a message, in seconds.")
+    ] = _LIMITS.max_message_ttl
+    default_message_delay: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_MOST,
+            description="Seconds before a message becomes visible when neither it nor its queue says.",
+        ),
+    ] = _LIMITS.default_message_delay
+    max_message_delay: Annotated[
+        int, Meta(ge=0, le=_MOST, description="The longest delay of a message, in seconds.")
+    ] = _LIMITS.max_message_delay
+    default_claim_ttl: Annotated[
+        int, Meta(ge=MIN_TTL, le=_MOST, description="Seconds a claim is held when it does not say.")
+    ] = _LIMITS.default_claim_ttl
+    max_claim_ttl: Annotated[
+        int, Meta(ge=MIN_TTL, le=_MOST, description="The longest hold of a claim, in seconds.")
+    ] = _LIMITS.max_claim_ttl
+    default_claim_grace: Annotated[
+        int,
+        Meta(
+            ge=MIN_TTL,
+            le=_MOST,
+            description="Seconds a claimed message outlives its claim when the claim does not say.",
+        ),
+    ] = _LIMITS.default_claim_grace
+    max_claim_grace: Annotated[
+        int, Meta(ge=MIN_TTL, le=_MOST, description="The longest grace of a claim, in seconds.")
+    ] = _LIMITS.max_claim_grace
+    max_queues_per_page: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most queues in one page of a listing.")
+    ] = _LIMITS.max_queues_per_page
+    max_messages_per_page: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_MOST,
+            description="The most messages in one page of a listing, and the most ids in one request.",
+        ),
+    ] = _LIMITS.max_messages_per_page
+    max_messages_per_claim_or_pop: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most messages one claim or pop hands out.")
+    ] = _LIMITS.max_messages_per_claim_or_pop
+    max_queue_metadata: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The largest metadata of a queue, in bytes as sent.")
+    ] = _LIMITS.max_queue_metadata
+    max_messages_post_size: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The largest body of a request that posts messages, in bytes.")
+    ] = _LIMITS.max_messages_post_size
+
+    client_id_uuid_safe: Annotated[
+        Literal["strict", "off"],
+        Meta(description="Whether a Client-ID must be a UUID (`strict`) or may be any text (`off`)."),
+    ] = "strict"
+    min_length_client_id: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_MOST,
+            description="The least characters of a Client-ID when `client_id_uuid_safe` is `off`.",
+        ),
+    ] = 10
+    max_length_client_id: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_MOST,
+            description="The most characters of a Client-ID when `client_id_uuid_safe` is `off`.",
+        ),
+    ] = 36
+    message_delete_with_claim_id: Annotated[
+        bool,
+        Meta(
+            description="Whether deleting messages by ids spares claimed ones whose claims are not named in "
+            "`claim_ids`."
+        ),
+    ] = False
+    enable_checksum: Annotated[
+        bool, Meta(description="Whether messages are shown with the MD5 checksum of their body.")
+    ] = False
+    admin_mode: Annotated[
+        bool, Meta(description="Whether this server offers the operators' routes, such as health.")
+    ] = False
+    message_encryption_key: Annotated[
+        str | None,
+        Meta(
+            description="Secret from which the key of encrypted queues is made. Without it no queue can ask "
+            "for encryption. Keep it: what was encrypted with it can be read with nothing else.",
+            extra={"default": "none"},
+        ),
+    ] = None
+    message_encryption_algorithms: Annotated[
+        Literal["AES256"], Meta(description="How bodies of encrypted queues are encrypted.")
+    ] = "AES256"
+
+    @property
+    def limits(self) -> Limits:
+        """The part that the API enforces."""
+        return Limits(**{name: getattr(self, name) for name in Limits.__struct_fields__})
+
+    def __repr__(self) -> str:
+        shown = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return f"Settings({', '.join(f'{name}={_show(name, value)}' for name, value in shown)})"
+
+
+_FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+# What must not exceed what. The bounds of each alone stand in its type.
+_ORDERED: Final = (
+    ("default_message_ttl", "max_message_ttl"),
+    ("default_message_delay", "max_message_delay"),
+    ("default_claim_ttl", "max_claim_ttl"),
+    ("default_claim_grace", "max_claim_grace"),
+    ("min_length_client_id", "max_length_client_id"),
+)
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting, described."""
+
+    name: str  # its key in the file
+    variable: str  # in the environment
+    flag: str | None  # of `sukkal serve`
+    default: str  # as shown to people
+    allowed: str  # completes "must be …"
+    choices: tuple[str, ...]  # the words it may be, if it is one of a few
+    description: str  # sentences; `…` marks literal text
+
+
+def describe() -> list[Setting]:
+    """Every setting, in the order documents show them."""
+    return [
+        Setting(
+            name=name,
+            variable=_variable(name),
+            flag=_flag(name) if name in FLAGS else None,
+            default=_extra(name).get("default") or _default_text(field.default),
+            allowed=_allowed(name),
+            choices=_choices(name),
+            description=_meta(name).description or "",
+        )
+        for name, field in _FIELDS.items()
+    ]
+
+
+def markdown() -> str:
+    """The page `docs/settings.md`."""
+    lines = [
+        "# Settings",
+        "",
+        "Nothing needs to be set. What is set can stand in a TOML file (`sukkal serve --config FILE`, or the",
+        f"variable `{FILE_VARIABLE}`), under the names below and without tables; in the environment, as",
+        f"`{PREFIX}` and the name in capitals; or, for a few, in a flag. Flags win over the environment, the",
+        "environment over the file. A name or value that is not known is refused at start.",
+        "",
+        "In the environment, true and false may also be written yes, no, on, off, 1, 0, and the items of a",
+        "list are separated by commas. Relative paths count from the working directory; `~` is your home.",
+        "Kubernetes gives pods variables named after services: beside a service called `sukkal`, set",
+        "`enableServiceLinks: false`.",
+        "",
+        "```toml",
+        'store = "sqlite:"',
+        "max_message_ttl = 86400",
+        'allowed_origin = ["https://dashboard.example.org"]',
+        "```",
+        "",
+        "| Setting | Environment, flag | Default | Allowed | What it does |",
+        "|---|---|---|---|---|",
+    ]
+    for setting in describe():
+        names = f"`{setting.variable}`" + (f", `{setting.flag}`" if setting.flag else "")
+        cells = (f"`{setting.name}`", names, setting.default, setting.allowed, setting.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+class _Said(Struct, frozen=True):
+    """A value somebody gave, and where: `origin` completes "… from"."""
+
+    value: object
+    origin: str
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """Put the settings together and check them.
+
+    `file` is TOML; without it the file that SUKKAL_CONFIG names is read, if any. Of `environ` only
+    variables that begin with SUKKAL_ matter, and XDG_DATA_HOME and HOME for the default of `data_dir`.
+    A flag that is None was not given; one that is a text is read as in the environment.
+
+    Raises BadSetting for a file that cannot be read, and for a name or a value that is not allowed.
+    """
+    if file is None and environ.get(FILE_VARIABLE):
+        file = Path(environ[FILE_VARIABLE])
+    said: dict[str, _Said] = {}
+    values: dict[str, Any] = {}
+    for source in (_from_file(file), _from_environment(environ), _from_flags(flags)):
+        said.update(source)
+        values.update({name: _checked(name, given) for name, given in source.items()})
+    if "data_dir" not in values:
+        values["data_dir"] = _default_data_dir(environ)
+    settings = Settings(**values)
+    _check_order(settings, said)
+    return settings
+
+
+def _from_file(path: Path | None) -> dict[str, _Said]:
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise BadSetting("config", f"The file {path} cannot be read: {exc.strerror}.") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadSetting("config", f"The file {path} is not valid TOML: {exc}.") from exc
+    origin = f"the file {path}"
+    for name in content:
+        if name not in _FIELDS:
+            raise BadSetting(name, f"{name!r} in {origin} is not a setting.{_meant(name)}")
+    return {name: _Said(value, origin) for name, value in content.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Said]:
+    known = {_variable(name): name for name in _FIELDS}
+    found = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in _OURS_BUT_NO_SETTING:
+            continue
+        if variable.startswith(_TEST_VARIABLES):
+            continue
+        if variable not in known:
+            guess = _meant(variable.removeprefix(PREFIX).lower(), _variable)
+            raise BadSetting(variable, f"The environment variable {variable} is not a setting.{guess}")
+        name = known[variable]
+        found[name] = _Said(_parsed(name, text), f"the environment variable {variable}")
+    return found
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, _Said]:
+    found = {}
+    for name, value in flags.items():
+        if name not in _FIELDS:
+            raise BadSetting(name, f"The flag {_flag(name)} is not a setting.{_meant(name, _flag)}")
+        if value is not None:
+            parsed = _parsed(name, value) if isinstance(value, str) else value
+            found[name] = _Said(parsed, f"the flag {_flag(name)}")
+    return found
+
+
+def _parsed(name: str, text: str) -> object:
+    """What a text stands for in a setting of this kind; the text itself when nothing, to be refused later."""
+    kind = _kind(name)
+    try:
+        match kind:
+            case BoolType():
+                return _TRUTHS.get(text.strip().lower(), text)
+            case IntType():
+                return int(text)
+            case FloatType():
+                return float(text)
+            case VarTupleType():
+                return [item.strip() for item in text.split(",") if item.strip()]
+    except ValueError:
+        pass
+    return text
+
+
+def _checked(name: str, given: _Said) -> object:
+    try:
+        value: object = msgspec.convert(given.value, _FIELDS[name].type, dec_hook=_read_path)
+        if value == "" or (isinstance(value, float) and math.isnan(value)):  # NaN passes every bound
+            raise ValidationError
+    except ValidationError as exc:
+        raise BadSetting(
+            name,
+            f"{name} = {_show(name, given.value)} from {given.origin} is not allowed: "
+            f"it must be {_allowed(name)}.",
+        ) from exc
+    return value
+
+
+def _check_order(settings: Settings, said: Mapping[str, _Said]) -> None:
+    def told(name: str) -> str:
+        origin = f"from {said[name].origin}" if name in said else "by default"
+        return f"{name} = {getattr(settings, name)} ({origin})"
+
+    for low, high in _ORDERED:
+        if getattr(settings, low) > getattr(settings, high):
+            raise BadSetting(
+                low if low in said else high,
+                f"{told(low)} must not exceed {told(high)}.",
+            )
+
+
+def _read_path(kind: type, value: object) -> Path:
+    if kind is not Path or not isinstance(value, str | Path) or value == "" or "\0" in str(value):
+        raise ValidationError
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as exc:  # "~" without a home
+        raise ValidationError from exc
+
+
+def _meant(name: str, spell: Callable[[str], str] = str) -> str:
+    """A guess at which setting was meant, spelled as where the mistake was made; nothing if none is near."""
+    close = difflib.get_close_matches(name, _FIELDS, n=1)
+    return f" Did you mean {spell(close[0])}?" if close else ""
+
+
+def _show(name: str, value: object) -> str:
+    if name in _SECRETS and value is not None:
+        return "(hidden)"
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _meta(name: str) -> Meta:
+    """The annotation of the whole field, which carries its description."""
+    meta = _FIELDS[name].type.__metadata__[-1]
+    assert isinstance(meta, Meta)
+    return meta
+
+
+def _extra(name: str) -> dict[str, Any]:
+    return _meta(name).extra or {}
+
+
+def _kind(name: str) -> Type:
+    kind = type_info(_FIELDS[name].type)
+    return kind.type if isinstance(kind, Metadata) else kind
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    """The words a setting may be, in the order of its declaration."""
+    if not isinstance(_kind(name), LiteralType):
+        return ()
+    literal, *_ = get_args(_FIELDS[name].type)
+    return get_args(literal)
+
+
+def _allowed(name: str) -> str:
+    if "allowed" in _extra(name):
+        return str(_extra(name)["allowed"])
+    match _kind(name):
+        case BoolType():
+            return "true or false"
+        case IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case FloatType(ge=least, le=most):
+            return f"a number from {least:g} to {most:.0f}"
+        case LiteralType():
+            *others, last = _choices(name)
+            return f"{', '.join(others)} or {last}" if others else last
+        case CustomType():
+            return "a path"
+        case _:
+            return "a text that is not empty"
+
+
+def _default_text(value: object) -> str:
+    match value:
+        case bool():
+            return f"`{str(value).lower()}`"
+        case ():
+            return "none"
+        case float():
+            return f"`{value:g}`"
+        case _:
+            return f"`{value}`"

@@ -1,0 +1,1 @@
+"""The rules, each once: transports call in through `dispatch`, stores are reached through their contract."""

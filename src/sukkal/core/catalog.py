@@ -1,0 +1,132 @@
+"""Queue records: typed, cached access to the control plane.
+
+Records are read on every request and seldom change, so they are cached for seconds; a write of this process
+is seen by it at once. Records written elsewhere may be seen that much later.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sukkal.core.attributes import Attributes, effective
+from sukkal.limits import Limits
+from sukkal.model import Queue, QueueKey
+from sukkal.stores.contract import Document, Documents, Shelf
+
+CACHE_SECONDS = 5.0
+CACHE_RECORDS = 10_000
+SCAN = 200  # records looked through at a time when a listing filters
+
+
+class Entry(Struct, frozen=True):
+    """A queue's record and what follows from it."""
+
+    queue: Queue
+    attributes: Attributes
+    read: float  # when it was read from the store
+
+
+class Catalog:
+    def __init__(self, documents: Documents, limits: Limits, *, kind: str = "queue") -> None:
+        self.removals = 0  # grows when a queue of this process' is removed
+        self._documents = documents
+        self._limits = limits
+        self._kind = kind
+        self._cache: dict[QueueKey, Entry] = {}
+        self._writes = 0
+        self._removing: dict[QueueKey, asyncio.Event] = {}
+
+    async def get(self, key: QueueKey, *, now: float) -> Entry | None:
+        entry = self._cache.get(key)
+        if entry is not None and entry.read <= now < entry.read + CACHE_SECONDS:
+            return entry
+        writes = self._writes
+        document = await self._documents.get(self._shelf(key.project), key.name, now=now)
+        if document is None:
+            self._cache.pop(key, None)
+            return None
+        entry = self._entry(document, now)
+        if writes == self._writes:  # else what was read may be outrun already
+            self._remember(key, entry)
+        return entry
+
+    async def ensure(self, key: QueueKey, *, now: float) -> Entry:
+        """The queue's record, made with empty metadata when there is none."""
+        while True:
+            if key in self._removing:
+                await self._removing[key].wait()
+            entry = await self.get(key, now=now)
+            if entry is not None:
+                return entry
+            await self.create(key, {}, now=now)
+
+    async def create(self, key: QueueKey, metadata: dict[str, Any], *, now: float) -> bool:
+        """Record a new queue; False when it was there, which changes nothing."""
+        if key in self._removing:
+            await self._removing[key].wait()
+        return await self._put(key, metadata, 0, now) is not None
+
+    async def replace(self, entry: Entry, key: QueueKey, metadata: dict[str, Any], *, now: float) -> bool:
+        """Store new metadata over what `entry` has; False when another writer was first."""
+        return await self._put(key, metadata, entry.queue.version, now) is not None
+
+    async def _put(self, key: QueueKey, metadata: dict[str, Any], expect: int, now: float) -> int | None:
+        self._drop(key)
+        version = await self._documents.put(
+            self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
+        )
+        self._drop(key)
+        return version
+
+    @contextlib.asynccontextmanager
+    async def removing(self, key: QueueKey) -> AsyncIterator[None]:
+        """Remove the record; until the block ends, `ensure` and `create` wait.
+
+        What was stored for the queue is dropped inside the block. A post that took the record from here
+        before sees that `removals` has grown, and stores its messages again under a new record.
+        """
+        while key in self._removing:
+            await self._removing[key].wait()
+        self._removing[key] = asyncio.Event()
+        try:
+            self._drop(key)
+            await self._documents.delete(self._shelf(key.project), key.name)
+            self._drop(key)
+            self.removals += 1
+            yield
+        finally:
+            self._removing.pop(key).set()
+
+    async def scan(self, project: str, *, after: str, limit: int, now: float) -> list[Queue]:
+        """Up to `limit` queues with names after `after`, in order of their names."""
+        documents = await self._documents.scan(self._shelf(project), after=after, limit=limit, now=now)
+        return [_queue(document) for document in documents]
+
+    async def count(self, project: str, *, now: float) -> int:
+        return await self._documents.count(self._shelf(project), now=now)
+
+    def _shelf(self, project: str) -> Shelf:
+        return Shelf(self._kind, project)
+
+    def _entry(self, document: Document, now: float) -> Entry:
+        queue = _queue(document)
+        return Entry(queue, effective(queue.name, queue.metadata, self._limits), now)
+
+    def _remember(self, key: QueueKey, entry: Entry) -> None:
+        if len(self._cache) >= CACHE_RECORDS:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = entry
+
+    def _drop(self, key: QueueKey) -> None:
+        self._writes += 1
+        self._cache.pop(key, None)
+
+
+def _queue(document: Document) -> Queue:
+    return Queue(
+        name=document.name, metadata=msgspec.json.decode(document.value), version=document.version
+    )

@@ -1,0 +1,115 @@
+"""Claims: taking, renewing and giving back the right to messages; and where messages go after too many."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from sukkal import requests as r
+from sukkal.core.attributes import Attributes
+from sukkal.core.catalog import Catalog
+from sukkal.core.context import Context
+from sukkal.core.messages import Messages
+from sukkal.errors import NotFound
+from sukkal.limits import DEFAULT_PAGE, Limits
+from sukkal.model import Holder, Lease, Message, QueueKey
+from sukkal.stores.contract import Messages as Store
+
+# Spent messages met one after the other are moved in one request so many times; then it answers with what it has.
+MOST_MOVES = 10
+
+
+class Claims:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        messages: Messages,
+        limits: Limits,
+        new_id: Callable[[float], str],
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._messages = messages
+        self._limits = limits
+        self._new_id = new_id
+
+    async def create(self, ctx: Context, request: r.CreateClaim) -> r.Claimed:
+        ttl, grace = self._times(request)
+        limit = DEFAULT_PAGE if request.limit is None else request.limit
+        self._limits.check_claim_ttl(ttl)
+        self._limits.check_claim_limit(limit)
+        self._limits.check_claim_grace(grace)
+        key = QueueKey(ctx.project, request.queue)
+        lease = Lease(id=self._new_id(ctx.now), ttl=ttl, grace=grace, since=ctx.now)
+        entry = await self._catalog.get(key, now=ctx.now)
+        if entry is not None and entry.attributes.dead_letter_queue is not None:
+            messages = await self._claim_counting(ctx, key, lease, limit, entry.attributes)
+        else:
+            messages = await self._store.claim(key, lease, limit=limit, now=ctx.now)
+        return r.Claimed(id=lease.id if messages else None, messages=self._messages.opened(messages))
+
+    def _times(self, request: r.CreateClaim | r.RenewClaim) -> tuple[int, int]:
+        ttl = self._limits.default_claim_ttl if request.ttl is None else request.ttl
+        grace = self._limits.default_claim_grace if request.grace is None else request.grace
+        return ttl, grace
+
+    async def _claim_counting(
+        self, ctx: Context, key: QueueKey, lease: Lease, limit: int, queue: Attributes
+    ) -> list[Message]:
+        """Claim, and move messages that were claimed often enough to the dead letter queue instead."""
+        kept: list[Message] = []
+        for _ in range(MOST_MOVES):
+            taken = await self._store.claim(key, lease, limit=limit - len(kept), now=ctx.now)
+            spent = [message for message in taken if message.claim_count > queue.max_claims]
+            kept += [message for message in taken if message.claim_count <= queue.max_claims]
+            if not spent:
+                break
+            await self._move(ctx, key, lease, spent, queue)
+        return kept
+
+    async def _move(
+        self, ctx: Context, key: QueueKey, lease: Lease, spent: list[Message], queue: Attributes
+    ) -> None:
+        """Store the messages in the dead letter queue, then delete them under their lease.
+
+        They may lie in different stores, so the two are not one step: a crash between them leaves the
+        messages in both places, and storing again under the same ids leaves one copy.
+        """
+        assert queue.dead_letter_queue is not None
+        target = QueueKey(key.project, queue.dead_letter_queue)
+        moved = [_dead_letter(message, queue, ctx.now) for message in spent]
+        await self._messages.append(target, lambda _: moved, now=ctx.now)
+        holder = Holder(claims=frozenset({lease.id}))
+        await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
+
+    async def get(self, ctx: Context, request: r.GetClaim) -> r.Claim:
+        key = QueueKey(ctx.project, request.queue)
+        found = await self._store.held(key, request.claim_id, now=ctx.now)
+        if found is None:
+            raise _claim_not_found(request.claim_id, key)
+        lease, messages = found
+        return r.Claim(lease=lease, messages=self._messages.opened(messages))
+
+    async def renew(self, ctx: Context, request: r.RenewClaim) -> None:
+        ttl, grace = self._times(request)
+        self._limits.check_claim_ttl(ttl)
+        self._limits.check_claim_grace(grace)
+        key = QueueKey(ctx.project, request.queue)
+        lease = Lease(id=request.claim_id, ttl=ttl, grace=grace, since=ctx.now)
+        if not await self._store.renew(key, lease, now=ctx.now):
+            raise _claim_not_found(request.claim_id, key)
+
+    async def release(self, ctx: Context, request: r.ReleaseClaim) -> None:
+        await self._store.release(QueueKey(ctx.project, request.queue), request.claim_id, now=ctx.now)
+
+
+def _dead_letter(message: Message, queue: Attributes, now: float) -> Message:
+    """The message as it arrives in the dead letter queue: unclaimed, visible, as old as it was."""
+    moved = replace(message, claim=None, claim_count=0, visible=message.created)
+    if queue.dead_letter_ttl is not None:
+        moved = replace(moved, ttl=queue.dead_letter_ttl, expires=now + queue.dead_letter_ttl)
+    return moved
+
+
+def _claim_not_found(claim: str, key: QueueKey) -> NotFound:
+    return NotFound(f"Claim {claim} does not exist in queue {key.name} for project {key.project}")

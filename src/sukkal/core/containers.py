@@ -1,0 +1,142 @@
+"""Queues: their records, statistics and removal.
+
+A topic is a container that offers no claims; it will be served by this class with its own catalog.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from sukkal import requests as r
+from sukkal.core import attributes, patch
+from sukkal.core.catalog import SCAN, Catalog
+from sukkal.core.context import Context
+from sukkal.errors import Invalid, InvalidBody, NotFound
+from sukkal.limits import DEFAULT_PAGE, Limits
+from sukkal.model import Queue, QueueKey
+from sukkal.stores.contract import Messages
+
+class Containers:
+    def __init__(
+        self, catalog: Catalog, messages: Messages, limits: Limits, *, may_encrypt: bool = False
+    ) -> None:
+        self._catalog = catalog
+        self._messages = messages
+        self._limits = limits
+        self._may_encrypt = may_encrypt
+        self._defaults = attributes.defaults(limits)
+
+    async def page(self, ctx: Context, request: r.ListQueues) -> r.QueueList:
+        limit = min(DEFAULT_PAGE, self._limits.max_queues_per_page)
+        if request.limit is not None:
+            limit = request.limit
+        self._limits.check_queue_limit(limit)
+        filtered = bool(request.name or request.filters)
+        found: list[Queue] = []
+        after = request.marker or ""
+        while len(found) < limit:
+            # A filter may pass over any number of queues: many at a time, and others get their turn.
+            batch = await self._catalog.scan(
+                ctx.project, after=after, limit=SCAN if filtered else limit, now=ctx.now
+            )
+            found += [queue for queue in batch if _matches(queue, request)][: limit - len(found)]
+            if not filtered or len(batch) < SCAN:
+                break
+            after = batch[-1].name
+            await asyncio.sleep(0)
+        return r.QueueList(queues=found, count=await self._count(ctx, request) if request.with_count else None)
+
+    async def _count(self, ctx: Context, request: r.ListQueues) -> int:
+        if not (request.name or request.filters):
+            return await self._catalog.count(ctx.project, now=ctx.now)
+        count, after = 0, ""
+        while batch := await self._catalog.scan(ctx.project, after=after, limit=SCAN, now=ctx.now):
+            count += sum(_matches(queue, request) for queue in batch)
+            after = batch[-1].name
+            await asyncio.sleep(0)
+        return count
+
+    def defaults(self) -> dict[str, Any]:
+        """What reads show for reserved attributes that are not set."""
+        return self._defaults
+
+    async def create(self, ctx: Context, request: r.CreateQueue) -> r.QueueCreated:
+        self._check(request.metadata)
+        key = QueueKey(ctx.project, request.queue)
+        return r.QueueCreated(created=await self._catalog.create(key, request.metadata, now=ctx.now))
+
+    def _check(self, metadata: dict[str, Any], fault: type[Invalid] = Invalid) -> None:
+        attributes.check(metadata, self._limits, may_encrypt=self._may_encrypt, fault=fault)
+
+    async def get(self, ctx: Context, request: r.GetQueue) -> r.QueueMetadata:
+        entry = await self._catalog.get(QueueKey(ctx.project, request.queue), now=ctx.now)
+        return self._metadata(entry.queue.metadata if entry else {})
+
+    def _metadata(self, stored: dict[str, Any]) -> r.QueueMetadata:
+        return r.QueueMetadata(stored=stored, defaults=self._defaults)
+
+    async def update(self, ctx: Context, request: r.UpdateQueue) -> r.QueueMetadata:
+        key = QueueKey(ctx.project, request.queue)
+        changes = patch.parse(request.changes)
+        while True:
+            entry = await self._catalog.get(key, now=ctx.now)
+            if entry is None:
+                raise queue_not_found(key)
+            metadata = patch.apply(changes, entry.queue.metadata)
+            self._check(metadata, InvalidBody)
+            if len(msgspec.json.encode(metadata)) > self._limits.max_queue_metadata:
+                raise InvalidBody(self.too_large())
+            if await self._catalog.replace(entry, key, metadata, now=ctx.now):
+                break
+        if entry.attributes.default_delay and not metadata.get(attributes.DEFAULT_DELAY):
+            await self._messages.end_delays(key)
+        return self._metadata(metadata)
+
+    async def delete(self, ctx: Context, request: r.DeleteQueue) -> None:
+        key = QueueKey(ctx.project, request.queue)
+        async with self._catalog.removing(key):
+            await self._messages.purge(key)
+
+    async def stats(self, ctx: Context, request: r.GetQueueStats) -> r.QueueStats:
+        key = QueueKey(ctx.project, request.queue)
+        entry = await self._catalog.get(key, now=ctx.now)
+        stats = await self._messages.stats(key, now=ctx.now)
+        return r.QueueStats(
+            exists=entry is not None,
+            claimed=stats.claimed,
+            free=stats.free,
+            oldest=stats.oldest,
+            newest=stats.newest,
+        )
+
+    async def purge(self, ctx: Context, request: r.PurgeQueue) -> None:
+        if not all(kind in r.RESOURCE_TYPES for kind in request.resource_types):
+            raise InvalidBody("Resource types must be a sub set of {'messages', 'subscriptions'}.")
+        if "messages" in request.resource_types:
+            await self._messages.purge(QueueKey(ctx.project, request.queue))
+
+    def too_large(self) -> str:
+        """What to say of metadata over the limit."""
+        return f"Queue metadata is too large. Max size: {self._limits.max_queue_metadata}"
+
+
+def queue_not_found(key: QueueKey) -> NotFound:
+    return NotFound(f"Queue {key.name} does not exist for project {key.project}")
+
+
+def _matches(queue: Queue, request: r.ListQueues) -> bool:
+    if request.name and request.name not in queue.name:
+        return False
+    return all(
+        key in queue.metadata and queue.metadata[key] == _filter_value(text)
+        for key, text in request.filters.items()
+    )
+
+
+def _filter_value(text: str) -> int | str:
+    """A filter that reads as an integer is compared as one."""
+    try:
+        return int(text)
+    except ValueError:
+        return text

@@ -1,0 +1,14 @@
+"""Who asks, and when."""
+
+from msgspec import Struct
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """Filled by a transport, from headers or from a verified token; core trusts it."""
+
+    project: str
+    client: str  # one client instance, for `echo`; not a security boundary
+    request_id: str
+    now: float  # s since epoch: the moment the request was taken up
+    roles: frozenset[str] = frozenset()  # lower case
+    user: str | None = None

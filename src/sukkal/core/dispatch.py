@@ -1,0 +1,33 @@
+"""From a row of the table to the function that serves it."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sukkal.core.context import Context
+from sukkal.core.policy import authorize
+from sukkal.errors import StoreUnavailable, Unavailable
+from sukkal.operations import Operation
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Context, Any], Awaitable[Any]]
+
+RETRY = "Please try again in a few seconds."
+
+
+class Dispatcher:
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+
+    def authorize(self, operation: Operation, ctx: Context) -> None:
+        """Raise Forbidden unless the caller may; asked before the request is read."""
+        authorize(operation.policy, ctx)
+
+    async def call(self, operation: Operation, ctx: Context, request: Any) -> Any:
+        """Serve a request; raises ServiceErrors only, but for faults of ours."""
+        try:
+            return await self._handlers[operation.name](ctx, request)
+        except StoreUnavailable as exc:
+            log.warning("%s: %s (%s)", operation.name, exc, ctx.request_id)
+            raise Unavailable(f"{operation.failure} {RETRY}") from exc

@@ -1,0 +1,94 @@
+"""Is the service well? Its basic operations, really tried on a throw-away queue."""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from sukkal import requests as r
+from sukkal.core.claims import Claims
+from sukkal.core.containers import Containers
+from sukkal.core.context import Context
+from sukkal.core.messages import Messages
+from sukkal.stores.contract import Backend, Trait
+
+log = logging.getLogger(__name__)
+
+PROJECT = "sukkal-health"
+BODY = Raw(b'"health"')
+
+
+class Health:
+    def __init__(self, backend: Backend, queues: Containers, messages: Messages, claims: Claims) -> None:
+        self._backend = backend
+        self._queues = queues
+        self._messages = messages
+        self._claims = claims
+
+    async def ping(self, _ctx: Context, _request: r.Ping) -> None:
+        await self._backend.ping()
+
+    async def probe(self, _ctx: Context, _request: r.Probe) -> None:
+        """Nothing: that the call arrives is the answer."""
+
+    async def get(self, ctx: Context, _request: r.GetHealth) -> r.Health:
+        operations = await self._try_operations(replace(ctx, project=PROJECT))
+        volume = await self._backend.messages.volume(now=ctx.now)
+        return r.Health(
+            storage_reachable=await self._reachable(),
+            durable=Trait.DURABLE in self._backend.traits,
+            operation_status=operations,
+            message_volume=r.Volume(free=volume.free, claimed=volume.claimed, total=volume.total),
+        )
+
+    async def _reachable(self) -> bool:
+        try:
+            await self._backend.ping()
+        except Exception:  # whatever it is, the store did not answer
+            log.exception("health: the store did not answer")
+            return False
+        return True
+
+    async def _try_operations(self, ctx: Context) -> dict[str, r.OperationHealth]:
+        """Each operation's outcome; one that fails does not keep the others from being tried."""
+        queue = f"health-{uuid.uuid4().hex}"
+        ids: list[str] = []
+        claim = ""
+
+        async def post() -> None:
+            news = [r.NewMessage(body=BODY) for _ in range(4)]
+            ids.extend((await self._messages.post(ctx, r.PostMessages(queue=queue, messages=news))).ids)
+
+        async def take() -> None:
+            nonlocal claim
+            claim = (await self._claims.create(ctx, r.CreateClaim(queue=queue, limit=2))).id or ""
+
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "create_queue": lambda: self._queues.create(ctx, r.CreateQueue(queue=queue)),
+            "post_messages": post,
+            "claim_messages": take,
+            "list_messages": lambda: self._messages.page(ctx, r.ListMessages(queue=queue, echo=True)),
+            "delete_messages": lambda: self._messages.delete(
+                ctx, r.DeleteMessage(queue=queue, id=ids[0], claim_id=claim)
+            ),
+            "delete_claim": lambda: self._claims.release(ctx, r.ReleaseClaim(queue=queue, claim_id=claim)),
+            "bulk_delete_messages": lambda: self._messages.delete_many(
+                ctx, r.DeleteMessages(queue=queue, ids=ids[1:], claim_ids=[claim])
+            ),
+            "delete_queue": lambda: self._queues.delete(ctx, r.DeleteQueue(queue=queue)),
+        }
+        return {name: await _tried(name, step) for name, step in steps.items()}
+
+
+async def _tried(name: str, step: Callable[[], Awaitable[object]]) -> r.OperationHealth:
+    begun = time.perf_counter()
+    ref = None
+    try:
+        await step()
+    except Exception:  # any failure is a finding here
+        ref = str(uuid.uuid4())
+        log.exception("health: %s failed, ref %s", name, ref)
+    return r.OperationHealth(succeeded=ref is None, seconds=time.perf_counter() - begun, ref=ref)

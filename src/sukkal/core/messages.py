@@ -1,0 +1,218 @@
+"""Posting, listing, fetching and deleting messages."""
+
+from collections.abc import Callable
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from sukkal import requests as r
+from sukkal.core.attributes import Attributes
+from sukkal.core.catalog import Catalog
+from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.containers import queue_not_found
+from sukkal.core.context import Context
+from sukkal.core.ids import is_id
+from sukkal.errors import Held, Invalid, NotFound, Undeletable
+from sukkal.limits import DEFAULT_PAGE, Limits
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
+from sukkal.stores.contract import Messages as Store
+
+HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
+
+
+class Messages:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        limits: Limits,
+        cipher: Cipher,
+        new_id: Callable[[float], str],
+        *,
+        delete_with_claim_id: bool = False,
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._limits = limits
+        self._cipher = cipher
+        self._new_id = new_id
+        self._delete_with_claim_id = delete_with_claim_id
+
+    # --- posting -------------------------------------------------------------------------------------
+
+    async def body_limit(self, ctx: Context, queue: str) -> int:
+        """How many bytes a post to this queue may have."""
+        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        own = entry.attributes.max_post_size if entry else None
+        service = self._limits.max_messages_post_size
+        return service if own is None else min(own, service)
+
+    async def too_large(self, ctx: Context, queue: str) -> Invalid:
+        """What to say of a post over the limit."""
+        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        own = entry.attributes.max_post_size if entry else None
+        service = self._limits.max_messages_post_size
+        if own is None:
+            return Invalid(f"Message collection size is too large. Max size {service}")
+        return Invalid(
+            "Message collection size is too large. "
+            f"The max size for current queue is {min(own, service)}. It is calculated by max size = "
+            f"min(max_messages_post_size_config: {service}, max_messages_post_size_queue: {own})."
+        )
+
+    async def post(self, ctx: Context, request: r.PostMessages) -> r.MessagesPosted:
+        if not request.messages:
+            raise Invalid("No messages to enqueu.")
+        for message in request.messages:
+            if message.ttl is not UNSET:
+                self._limits.check_message_ttl(message.ttl)
+            if message.delay is not UNSET:
+                self._limits.check_message_delay(message.delay)
+        ids = [self._new_id(ctx.now) for _ in request.messages]
+
+        def batch(queue: Attributes) -> list[Message]:
+            return [
+                self._message(ctx, new, id_, queue) for new, id_ in zip(request.messages, ids, strict=True)
+            ]
+
+        await self.append(QueueKey(ctx.project, request.queue), batch, now=ctx.now)
+        return r.MessagesPosted(ids=ids)
+
+    async def append(
+        self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
+    ) -> None:
+        """Store the messages that `batch` makes for the queue, which is created when there is none.
+
+        Afterwards the queue exists and holds them, or was deleted with them.
+        """
+        while True:
+            entry = await self._catalog.ensure(key, now=now)
+            removals = self._catalog.removals
+            await self._store.append(key, batch(entry.attributes))
+            if removals == self._catalog.removals:
+                return
+            # Some queue was deleted meanwhile. If it was this one, the messages may have gone between
+            # its record and its contents; storing them again under the same ids leaves one copy.
+            current = await self._catalog.get(key, now=now)
+            if current is not None and current.queue.version == entry.queue.version:
+                return
+
+    def _message(self, ctx: Context, new: r.NewMessage, id_: str, queue: Attributes) -> Message:
+        ttl = queue.default_ttl if new.ttl is UNSET else new.ttl
+        delay = queue.default_delay if new.delay is UNSET else new.delay
+        body = bytes(new.body)
+        return Message(
+            id=id_,
+            body=self._cipher.seal(body, id_) if queue.encrypt else body,
+            ttl=ttl,
+            created=ctx.now,
+            visible=ctx.now + delay,
+            expires=ctx.now + ttl,
+            client=ctx.client,
+        )
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    async def page(self, ctx: Context, request: r.ListMessages) -> r.MessageList:
+        limit = min(DEFAULT_PAGE, self._limits.max_messages_per_page)
+        if request.limit is not None:
+            limit = request.limit
+        self._limits.check_message_limit(limit)
+        key = QueueKey(ctx.project, request.queue)
+        entry = await self._catalog.get(key, now=ctx.now)
+        marker = request.marker
+        if marker is not None and is_id(marker):
+            # Some clients page with the id of the last message they saw.
+            seen = await self._store.fetch(key, [marker], now=ctx.now)
+            marker = seen[0].marker if seen else ""
+        messages = await self._store.page(
+            key,
+            view=View(
+                include_claimed=request.include_claimed,
+                include_delayed=request.include_delayed,
+                without_client=None if request.echo else ctx.client,
+            ),
+            after=marker,
+            limit=limit,
+            now=ctx.now,
+        )
+        delays = entry is not None and entry.attributes.default_delay > 0
+        return r.MessageList(
+            messages=self.opened(messages), include_delayed=request.include_delayed or not delays
+        )
+
+    def opened(self, messages: list[Message]) -> list[Message]:
+        """The messages with their bodies as they were posted."""
+        if any(message.body[0] == SEALED for message in messages):
+            return [replace(m, body=self._cipher.open(m.body, m.id)) for m in messages]
+        return messages
+
+    async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
+        self._limits.check_message_limit(len(request.ids))
+        key = QueueKey(ctx.project, request.queue)
+        messages = await self._store.fetch(key, request.ids, now=ctx.now)
+        if not messages:
+            raise NotFound(
+                f"No messages with IDs: {request.ids!r} found in the queue {key.name} for project {key.project}."
+            )
+        return r.MessageList(messages=self.opened(messages))
+
+    async def get(self, ctx: Context, request: r.GetMessage) -> Message:
+        key = QueueKey(ctx.project, request.queue)
+        messages = await self._store.fetch(key, (request.id,), now=ctx.now)
+        if messages:
+            return self.opened(messages)[0]
+        if await self._catalog.get(key, now=ctx.now) is None:
+            raise queue_not_found(key)
+        raise NotFound(f"Message {request.id} does not exist in queue {key.name} for project {key.project}")
+
+    # --- deleting ------------------------------------------------------------------------------------
+
+    async def delete(self, ctx: Context, request: r.DeleteMessage) -> None:
+        key = QueueKey(ctx.project, request.queue)
+        claim = request.claim_id
+        holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
+        if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
+            return
+        messages = await self._store.fetch(key, (request.id,), now=ctx.now)
+        if not messages:
+            return
+        if claim is None:
+            raise Held(HELD_TEXT)
+        if await self._store.held(key, claim, now=ctx.now) is None:
+            raise Undeletable("The specified claim does not exist or has expired.")
+        if messages[0].claim is None:
+            raise Undeletable("A claim was specified, but the message is not currently claimed.")
+        raise Held(HELD_TEXT)
+
+    async def delete_many(self, ctx: Context, request: r.DeleteMessages) -> r.MessagesPopped | None:
+        """Delete by ids, which answers nothing, or pop."""
+        ids, pop, claims = request.ids, request.pop, request.claim_ids
+        if ids is not None and pop is not None:
+            raise Invalid("pop and id params cannot be present together in the delete request.")
+        if ids is None and pop is None:
+            raise Invalid(
+                'The request should have either "ids" or "pop" parameter in the request, to be able to delete.'
+            )
+        if self._delete_with_claim_id and (ids is None) != (claims is None):
+            raise Invalid(
+                'The request should have both "ids" and "claim_ids" parameter in the request when '
+                "message_delete_with_claim_id is True."
+            )
+        key = QueueKey(ctx.project, request.queue)
+        if pop is not None:
+            self._limits.check_pop(pop)
+            return r.MessagesPopped(
+                messages=self.opened(await self._store.pop(key, limit=pop, now=ctx.now))
+            )
+        assert ids is not None
+        self._limits.check_deleted_ids(len(ids))
+        if not self._delete_with_claim_id:
+            await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            return None
+        holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
+        found = await self._store.fetch(key, ids, now=ctx.now)
+        if any(message.claim is not None and message.claim not in holder.claims for message in found):
+            raise Held(HELD_TEXT)
+        await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        return None

@@ -1,0 +1,108 @@
+"""The service: its parts put together over one backend."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sukkal.core.catalog import Catalog
+from sukkal.core.cipher import Cipher
+from sukkal.core.claims import Claims
+from sukkal.core.containers import Containers
+from sukkal.core.context import Context
+from sukkal.core.dispatch import RETRY, Dispatcher
+from sukkal.core.health import Health
+from sukkal.core.ids import Mint
+from sukkal.core.messages import Messages
+from sukkal.errors import Invalid, InvalidBody, StoreUnavailable, Unavailable
+from sukkal.limits import Limits
+from sukkal.operations import Body, Operation
+from sukkal.stores.contract import Backend
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0  # between looks for space to reclaim
+
+
+class Service:
+    """Everything a transport needs: `authorize`, `body_limit`, `call`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        limits: Limits | None = None,
+        encryption_key: str | None = None,
+        delete_with_claim_id: bool = False,
+        new_id: Callable[[float], str] | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        new_id = new_id or Mint()
+        cipher = Cipher(encryption_key)
+        catalog = Catalog(backend.documents, limits)
+        store = backend.messages
+        self._backend = backend
+        self._limits = limits
+        self._queues = queues = Containers(catalog, store, limits, may_encrypt=cipher.ready)
+        self._messages = messages = Messages(
+            catalog, store, limits, cipher, new_id, delete_with_claim_id=delete_with_claim_id
+        )
+        claims = Claims(catalog, store, messages, limits, new_id)
+        health = Health(backend, queues, messages, claims)
+        self.dispatcher = Dispatcher(
+            {
+                "ping.get": health.ping,
+                "ping.probe": health.probe,
+                "health.get": health.get,
+                "queues.list": queues.page,
+                "queues.create": queues.create,
+                "queues.get": queues.get,
+                "queues.update": queues.update,
+                "queues.delete": queues.delete,
+                "queues.stats": queues.stats,
+                "queues.purge": queues.purge,
+                "messages.list": messages.page,
+                "messages.get_many": messages.get_many,
+                "messages.post": messages.post,
+                "messages.delete_many": messages.delete_many,
+                "messages.get": messages.get,
+                "messages.delete": messages.delete,
+                "claims.create": claims.create,
+                "claims.get": claims.get,
+                "claims.renew": claims.renew,
+                "claims.release": claims.release,
+            }
+        )
+        self.authorize = self.dispatcher.authorize
+        self.call = self.dispatcher.call
+        self.queue_defaults = queues.defaults()
+
+    async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
+        """How many bytes the body of a request may have; to be asked before it is read."""
+        if operation.body is not Body.MESSAGES:
+            return self._limits.max_queue_metadata
+        try:
+            return await self._messages.body_limit(ctx, queue)
+        except StoreUnavailable as exc:
+            raise Unavailable(f"{operation.failure} {RETRY}") from exc
+
+    async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
+        """What to say of a body over that limit."""
+        if operation.body is Body.MESSAGES:
+            return await self._messages.too_large(ctx, queue)
+        if operation.body is Body.METADATA:
+            return Invalid(self._queues.too_large())
+        if operation.body is Body.CHANGES:
+            return InvalidBody(self._queues.too_large())
+        return InvalidBody(f"Request body is too large. Max size: {self._limits.max_queue_metadata}")
+
+    async def sweep(self, clock: Callable[[], float]) -> None:
+        """Reclaim space, a little at a time, for as long as the task lives."""
+        while True:
+            try:
+                while await self._backend.messages.sweep(now=clock()):
+                    await asyncio.sleep(0)  # requests first
+            except StoreUnavailable as exc:
+                log.warning("sweep: %s", exc)
+            except Exception:
+                log.exception("sweep failed")
+            await asyncio.sleep(SWEEP_SECONDS)

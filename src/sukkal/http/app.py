@@ -1,0 +1,336 @@
+"""The ASGI application: HTTP in, dispatcher, HTTP out.
+
+The steps and their order are the API's: a request with two faults reports the first. See the protocol
+document. Everything about queues, messages and claims is decided behind `Service`.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+from sukkal.core.context import Context
+from sukkal.core.service import Service
+from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
+from sukkal.http import identity, query
+from sukkal.http.home import VERSIONS, home_document
+from sukkal.http.identity import ClientIds
+from sukkal.http.render import Answer, Renderers, encode
+from sukkal.http.routes import Endpoint, Resource, Router
+from sukkal.limits import MAX_PROJECT, is_name
+from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
+from sukkal.wire import media
+from sukkal.wire.status import status_of
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
+
+JSON = b"application/json"
+FORM = b"application/x-www-form-urlencoded"
+RETRY_AFTER = b"2"  # seconds, for a caller that meets a server about to stop
+CLOSE = (b"connection", b"close")
+DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
+MEDIA_RANGES = frozenset((b"*/*", b"application/*", JSON))
+
+
+class Refused(Exception):
+    """An answer that HTTP itself gives, before any operation is asked."""
+
+    def __init__(
+        self, status: int, title: str, description: str | None = None, *headers: tuple[bytes, bytes]
+    ) -> None:
+        super().__init__(title)
+        self.status = status
+        self.document = {"title": title} | ({"description": description} if description else {})
+        self.headers = headers
+
+
+class HttpApp:
+    """`clock` gives seconds since the epoch. `draining` refuses new requests; `in_flight` counts others."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        clock: Callable[[], float],
+        client_ids: ClientIds | None = None,
+        admin_mode: bool = False,
+        checksums: bool = False,
+    ) -> None:
+        self.draining = False
+        self.in_flight = 0
+        self._idle = asyncio.Event()
+        self._service = service
+        self._clock = clock
+        self._client_ids = client_ids or ClientIds()
+        self._router = Router(op for op in TABLE if admin_mode or not op.admin)
+        self._home = home_document(admin_mode=admin_mode)
+        renderers = Renderers(queue_defaults=service.queue_defaults, checksums=checksums)
+        self._renderers = renderers.by_operation
+
+    async def drained(self) -> None:
+        """Return when no request is in flight."""
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = new_request_id()
+        self.in_flight += 1
+        try:
+            status, headers, body = await self._respond(scope, receive, request_id)
+            headers.append((b"x-openstack-request-id", request_id.encode()))
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            self.in_flight -= 1
+            self._idle.set()
+
+    async def _respond(
+        self, scope: Scope, receive: Receive, request_id: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        try:
+            if self.draining:
+                raise Refused(
+                    503,
+                    "Service temporarily unavailable",
+                    "The server is stopping. Please try again in a few seconds.",
+                    (b"retry-after", RETRY_AFTER),
+                    CLOSE,
+                )
+            answer = await self._answer(scope, receive, request_id)
+        except ServiceError as error:
+            return _error(status_of(error), {"title": error.title, "description": error.message})
+        except Refused as refused:
+            return _error(refused.status, refused.document, refused.headers)
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+            return _error(
+                500,
+                {
+                    "title": "Internal server error",
+                    "description": f"The request could not be served. It is logged as {request_id}.",
+                },
+            )
+        if isinstance(answer, Answer):
+            headers = [(b"content-type", JSON)]
+            if answer.status != 204:
+                headers.append((b"content-length", b"%d" % len(answer.body)))
+            if answer.location is not None:
+                headers.append((b"location", answer.location.encode()))
+            return answer.status, headers, answer.body
+        return answer
+
+    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Any:
+        path, method = scope["path"], scope["method"]
+        if path == "/":
+            return self._versions(method)
+        found = self._router.match(path)
+        if found is None and path != "/v2/":
+            raise Refused(404, "404 Not Found")
+        if method == "OPTIONS":
+            return Answer(200)
+        headers = _headers(scope["headers"])
+        if b"content-type" in headers and b"content-length" in headers:
+            _check_content_type(headers[b"content-type"])
+        accept = headers.get(b"accept")
+        if accept is not None and not admits_json(accept):
+            raise Refused(
+                406,
+                "406 Not Acceptable",
+                "Endpoint only serves `application/json`; specify client-side media type support "
+                'with the "Accept" header.',
+            )
+        client = self._client_ids.read(headers)
+        ctx = Context(
+            project=identity.project(headers),
+            client=client,
+            request_id=request_id,
+            now=self._clock(),
+            roles=identity.roles(headers),
+            user=None,
+        )
+        if found is None:
+            return self._home_document(method)
+        resource, values = found
+        if resource.names_queue and not (is_name(values[0]) and len(ctx.project) <= MAX_PROJECT):
+            raise InvalidIdentity(
+                "The format of the submitted queue name or project id is not valid.",
+                title="Invalid queue identification",
+            )
+        if method not in resource.endpoints:
+            raise _method_not_allowed(resource.allow)
+        query_string = scope["query_string"]
+        parameters = query.parameters(query_string) if query_string else {}
+        endpoint = resource.endpoint(method, parameters)
+        operation = endpoint.operation
+        self._service.authorize(operation, ctx)
+        fields: dict[str, Any] = dict(zip(endpoint.path_fields, values, strict=True))
+        if parameters:
+            fields |= query.fields(parameters, endpoint.query_types)
+            if operation.filters:
+                fields["filters"] = {
+                    name: texts[-1]
+                    for name, texts in parameters.items()
+                    if name not in endpoint.query_types
+                }
+        if operation.body is not Body.NONE:
+            fields |= await self._read_body(endpoint, ctx, headers, receive, fields["queue"])
+        request = operation.request(**fields)
+        result = await self._service.call(operation, ctx, request)
+        renderer = self._renderers.get(operation.name)
+        if renderer is None:
+            return Answer(operation.success[0])
+        return renderer(ctx, request, result)
+
+    def _versions(self, method: str) -> Answer:
+        if method == "OPTIONS":
+            return Answer(200)
+        if method != "GET":
+            raise _method_not_allowed(b"GET, OPTIONS")
+        return Answer(300, VERSIONS)
+
+    def _home_document(self, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        if method != "GET":
+            raise _method_not_allowed(b"GET, OPTIONS")
+        headers = [
+            (b"content-type", b"application/json-home"),
+            (b"cache-control", b"max-age=86400"),
+            (b"content-length", b"%d" % len(self._home)),
+        ]
+        return 200, headers, self._home
+
+    # --- bodies --------------------------------------------------------------------------------------
+
+    async def _read_body(
+        self, endpoint: Endpoint, ctx: Context, headers: Headers, receive: Receive, queue: str
+    ) -> dict[str, Any]:
+        """The fields of the request that its body fills."""
+        operation = endpoint.operation
+        limit = await self._service.body_limit(operation, ctx, queue)
+        length = headers.get(b"content-length")
+        raw = None
+        if length is None or int(length) <= limit:
+            raw = await _read(receive, limit)
+        if raw is None:
+            error = await self._service.too_large(operation, ctx, queue)
+            # What is left of the body is read and dropped, so that the caller gets to see the answer;
+            # unless it is so long that the connection is better closed.
+            far_over = length is not None and int(length) > limit + DISCARDED
+            raise Refused(400, error.title, error.message, *([CLOSE] if far_over else []))
+        form = operation.body
+        if form is Body.MESSAGES:
+            if not raw:
+                raise _no_body(length)
+            return {"messages": media.messages(raw)}
+        if form is Body.CHANGES:
+            _check_patch_type(headers.get(b"content-type", b""))
+            if not raw:
+                raise InvalidBody("PATCH body could not be empty for update.")
+            changes = media.document(raw)
+            if not isinstance(changes, list):
+                raise InvalidBody("Request body must be a JSON array of operation objects.")
+            return {"changes": changes}
+        if not raw:
+            if form is Body.REQUIRED:
+                raise _no_body(length)
+            return {}
+        document = media.json_object(raw)
+        if form is Body.METADATA:
+            return {"metadata": document}
+        return media.fields(document, endpoint.body_types, operation.required)
+
+
+def new_request_id() -> str:
+    """`req-` and a random UUID (version 4)."""
+    bits = random.getrandbits(128)
+    digits = f"{bits & ~(0xF << 76) & ~(0b11 << 62) | (4 << 76) | (0b10 << 62):032x}"
+    return f"req-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _headers(given: list[tuple[bytes, bytes]]) -> Headers:
+    """Headers by name; those given more than once are joined by commas, as HTTP has it."""
+    headers = dict(given)
+    if len(headers) < len(given):
+        headers = {}
+        for name, value in given:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers
+
+
+def _check_content_type(value: bytes) -> None:
+    if value.lower() == FORM:
+        raise Refused(
+            400,
+            "Invalid Content-Type",
+            "Endpoint does not accept `application/x-www-form-urlencoded` content; currently supported "
+            "media type is `application/json`; specify proper client-side media type with the "
+            '"Content-Type" header.',
+        )
+
+
+def _check_patch_type(value: bytes) -> None:
+    if value.split(b";")[0].strip() != PATCH_MEDIA_TYPE.encode():
+        raise Refused(
+            415,
+            "415 Unsupported Media Type",
+            f"Accepted media type for PATCH: {{'Accept-Patch': '{PATCH_MEDIA_TYPE}'}}.",
+        )
+
+
+@lru_cache(256)
+def admits_json(accept: bytes) -> bool:
+    """Whether an `Accept` header admits JSON."""
+    for media_range in accept.lower().split(b","):
+        name, *parameters = (part.strip() for part in media_range.split(b";"))
+        refused = any(p.replace(b" ", b"") in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000") for p in parameters)
+        if name in MEDIA_RANGES and not refused:
+            return True
+    return False
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """The body; None as soon as it is longer than `limit`."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body if len(body) <= limit else None
+    chunks, size = [body], len(body)
+    while message.get("more_body", False) and size <= limit:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    return b"".join(chunks) if size <= limit else None
+
+
+def _no_body(length: bytes | None) -> InvalidBody:
+    """An empty body is unparsable JSON; none at all is missing."""
+    return InvalidBody(
+        "Request body can not be empty" if length is None else "Request body could not be parsed."
+    )
+
+
+def _method_not_allowed(allow: bytes) -> Refused:
+    return Refused(405, "405 Method Not Allowed", None, (b"allow", allow))
+
+
+def _error(
+    status: int, document: dict[str, str], headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    body = encode(document)
+    return (
+        status,
+        [
+            (b"content-type", JSON),
+            (b"content-length", b"%d" % len(body)),
+            (b"vary", b"Accept"),
+            *headers,
+        ],
+        body,
+    )

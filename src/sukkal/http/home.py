@@ -1,0 +1,75 @@
+"""The documents that say what this API is: its versions, and its home document (JSON home)."""
+
+from typing import Any
+
+import msgspec
+
+from sukkal.operations import TABLE, Operation
+
+VERSIONS = msgspec.json.encode(
+    {
+        "versions": [
+            {
+                "id": "2",
+                "status": "CURRENT",
+                "updated": "2014-9-24T04:06:47Z",
+                "media-types": [
+                    {
+                        "base": "application/json",
+                        "type": "application/vnd.openstack.messaging-v2+json",
+                    }
+                ],
+                "links": [{"href": "/v2/", "rel": "self"}],
+            }
+        ]
+    }
+)
+
+# Query variables that a relation's template names. Fixed by the API, which leaves some parameters out, and
+# calls one by another name (`claim` for `claim_id`).
+_QUERY = {
+    "queues": ("marker", "limit", "detailed"),
+    "messages": ("marker", "limit", "echo", "include_claimed"),
+    "messages_delete": ("ids", "pop"),
+    "message_delete": ("claim",),
+    "post_claim": ("limit",),
+}
+
+# Variables whose parameter bears another name, in all relations or in one.
+_PARAMETERS = {
+    "claim": "claim_id",
+    ("queues", "limit"): "queue_limit",
+    ("messages", "limit"): "messages_limit",
+    ("post_claim", "limit"): "claim_limit",
+}
+
+_METHOD_ORDER = ("GET", "PUT", "DELETE", "PATCH", "POST")
+
+
+def home_document(*, admin_mode: bool) -> bytes:
+    """The home document, from the table."""
+    relations: dict[str, list[Operation]] = {}
+    for operation in TABLE:
+        if operation.relation and (admin_mode or not operation.admin):
+            relations.setdefault(operation.relation, []).append(operation)
+    resources = {f"rel/{name}": _resource(name, rows) for name, rows in relations.items()}
+    return msgspec.json.encode({"resources": resources})
+
+
+def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
+    path = rows[0].http[1]
+    allow = sorted((row.http[0] for row in rows), key=_METHOD_ORDER.index)
+    hints: dict[str, Any] = {"allow": allow, "formats": {"application/json": {}}}
+    if set(allow) <= {"POST", "PATCH"}:
+        hints["accept-post"] = ["application/json"]
+    if rows[0].admin and "{" not in path:
+        return {"href": path, "hints": hints}
+    query = _QUERY.get(name, ())
+    variables = [part[1:-1] for part in path.split("/") if part.startswith("{")] + list(query)
+    resource: dict[str, Any] = {"href-template": path + ("{?" + ",".join(query) + "}" if query else "")}
+    if variables:
+        resource["href-vars"] = {
+            variable: "param/" + _PARAMETERS.get((name, variable), _PARAMETERS.get(variable, variable))
+            for variable in variables
+        }
+    return {**resource, "hints": hints}

@@ -1,0 +1,64 @@
+"""Who calls: the headers that fill the Context, and what is wrong with them."""
+
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+
+from sukkal.errors import InvalidIdentity
+
+PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
+
+
+class ClientIds:
+    """Reads `Client-ID`: any spelling of a UUID, or any text of some length."""
+
+    def __init__(self, *, uuid_safe: bool = True, min_length: int = 10, max_length: int = 36) -> None:
+        self._min_length = min_length
+        self._max_length = max_length
+        self._normalised = lru_cache(4096)(_uuid) if uuid_safe else self._text
+
+    def read(self, headers: Mapping[bytes, bytes]) -> str:
+        """The client's id, equal for equal clients; InvalidIdentity when it is missing or malformed."""
+        value = headers.get(b"client-id")
+        if value is None:
+            raise InvalidIdentity('The "Client-Id" header is required.', title="Missing header value")
+        return self._normalised(value)
+
+    def _text(self, value: bytes) -> str:
+        text = value.decode("latin-1")
+        if not self._min_length <= len(text) <= self._max_length:
+            raise InvalidIdentity(
+                f"Length of client id must be at least {self._min_length} "
+                f"and no greater than {self._max_length}.",
+                title="Wrong UUID value",
+            )
+        return text
+
+
+def _uuid(value: bytes) -> str:
+    try:
+        return uuid.UUID(value.decode()).hex
+    except ValueError as exc:
+        raise InvalidIdentity("Malformed hexadecimal UUID.", title="Wrong UUID value") from exc
+
+
+def project(headers: Mapping[bytes, bytes]) -> str:
+    """The project of the call: the first of its headers that is there."""
+    for name in PROJECT_HEADERS:
+        value = headers.get(name)
+        if value is not None:
+            if value:
+                return value.decode("latin-1")
+            raise InvalidIdentity(
+                "X-PROJECT-ID cannot be an empty string. Specify the right header X-PROJECT-ID and retry.",
+                title="Empty project header not allowed",
+            )
+    raise InvalidIdentity("The header X-PROJECT-ID was missing", title="Project-Id Missing")
+
+
+def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
+    """The caller's roles, in lower case."""
+    value = headers.get(b"x-roles") or headers.get(b"x-role")
+    if not value:
+        return frozenset()
+    return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))

@@ -1,0 +1,77 @@
+"""Paths → operations: a tree of path segments, grown from the table."""
+
+from collections.abc import Iterable
+from typing import Any, get_type_hints
+
+from sukkal.operations import PATH_FIELDS, Body, Operation
+
+# Fields a body may fill, for each way of carrying one.
+_OBJECT = (Body.OPTIONAL, Body.REQUIRED)
+
+
+class Endpoint:
+    """An operation as HTTP serves it: where each field of its request comes from."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        types = get_type_hints(operation.request)
+        variables = [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
+        self.path_fields = tuple(PATH_FIELDS[variable] for variable in variables)
+        self.query_types = {name: types[name] for name in operation.query}
+        self.body_types: dict[str, Any] = {}
+        if operation.body in _OBJECT:
+            self.body_types = {
+                name: kind
+                for name, kind in types.items()
+                if name not in self.path_fields and name not in self.query_types
+            }
+
+
+class Resource:
+    """One path: its endpoints by method."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.selected: dict[str, Endpoint] = {}  # instead, when its query parameter is given
+        self.names_queue = False
+
+    def add(self, operation: Operation) -> None:
+        endpoint = Endpoint(operation)
+        method = operation.http[0]
+        (self.selected if operation.selected_by else self.endpoints)[method] = endpoint
+        self.names_queue = "queue" in endpoint.path_fields
+
+    def endpoint(self, method: str, parameters: dict[str, list[str]]) -> Endpoint:
+        selected = self.selected.get(method)
+        if selected is not None and selected.operation.selected_by in parameters:
+            return selected
+        return self.endpoints[method]
+
+    @property
+    def allow(self) -> bytes:
+        return ", ".join([*sorted(self.endpoints), "OPTIONS"]).encode()
+
+
+class Router:
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._root: dict[str, Any] = {}
+        for operation in operations:
+            node = self._root
+            for part in operation.http[1].split("/"):
+                node = node.setdefault("{}" if part.startswith("{") else part, {})
+            node.setdefault(None, Resource()).add(operation)
+
+    def match(self, path: str) -> tuple[Resource, list[str]] | None:
+        """The resource at `path`, and the values of its variables in order."""
+        node = self._root
+        values = []
+        for part in path.split("/"):
+            child = node.get(part)
+            if child is None:
+                child = node.get("{}")
+                if child is None:
+                    return None
+                values.append(part)
+            node = child
+        resource = node.get(None)
+        return (resource, values) if resource is not None else None

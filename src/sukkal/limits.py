@@ -1,0 +1,94 @@
+"""Every number the API enforces, with its check. Defaults as in the Messaging API v2."""
+
+import re
+
+from msgspec import Struct
+
+from sukkal.errors import Invalid
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+DEFAULT_PAGE = 10  # items of a listing, messages of a claim, when the caller names no limit
+MIN_TTL = 60  # seconds; messages, claims, grace
+MAX_NAME = 64  # characters of a queue's name
+MAX_PROJECT = 256  # characters of a project's id
+
+_NAME = re.compile(r"[a-zA-Z0-9_.\-]{1,%d}" % MAX_NAME)
+
+
+def is_name(text: str) -> bool:
+    """Whether a queue or topic may have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The limits an operator can set. Seconds, bytes or counts."""
+
+    default_message_ttl: int = 3600
+    default_message_delay: int = 0
+    default_claim_ttl: int = 300
+    default_claim_grace: int = 60
+    max_queues_per_page: int = 20
+    max_messages_per_page: int = 20
+    max_messages_per_claim_or_pop: int = 20
+    max_queue_metadata: int = 65536
+    max_messages_post_size: int = 262144
+    max_message_ttl: int = 1209600
+    max_message_delay: int = 900
+    max_claim_ttl: int = 43200
+    max_claim_grace: int = 43200
+
+    def check_message_ttl(self, ttl: int) -> None:
+        if not MIN_TTL <= ttl <= self.max_message_ttl:
+            raise Invalid(
+                f"The TTL for a message may not exceed {self.max_message_ttl} seconds, "
+                f"and must be at least {MIN_TTL} seconds long."
+            )
+
+    def check_message_delay(self, delay: int) -> None:
+        if not 0 <= delay <= self.max_message_delay:
+            raise Invalid(
+                f"The Delay TTL for a message may not exceed {self.max_message_delay} seconds,"
+                "and must be at least 0 seconds long."
+            )
+
+    def check_claim_ttl(self, ttl: int) -> None:
+        if not MIN_TTL <= ttl <= self.max_claim_ttl:
+            raise Invalid(
+                f"The TTL for a claim may not exceed {self.max_claim_ttl} seconds, "
+                f"and must be at least {MIN_TTL} seconds long."
+            )
+
+    def check_claim_grace(self, grace: int) -> None:
+        if not MIN_TTL <= grace <= self.max_claim_grace:
+            raise Invalid(
+                f"The grace for a claim may not exceed {self.max_claim_grace} seconds, "
+                f"and must be at least {MIN_TTL} seconds long."
+            )
+
+    def check_queue_limit(self, limit: int) -> None:
+        if not 1 <= limit <= self.max_queues_per_page:
+            raise Invalid(
+                f"Limit must be at least 1 and no greater than {self.max_queues_per_page}."
+            )
+
+    def check_message_limit(self, limit: int) -> None:
+        self._check_count("Limit", limit, self.max_messages_per_page)
+
+    def check_claim_limit(self, limit: int) -> None:
+        self._check_count("Limit", limit, self.max_messages_per_claim_or_pop)
+
+    def check_pop(self, limit: int) -> None:
+        self._check_count("Pop value", limit, self.max_messages_per_claim_or_pop)
+
+    def check_deleted_ids(self, count: int) -> None:
+        if not 1 <= count <= self.max_messages_per_page:
+            raise Invalid(
+                "ids parameter should have at least 1 and not greater than "
+                f"{self.max_messages_per_page} values."
+            )
+
+    @staticmethod
+    def _check_count(what: str, value: int, maximum: int) -> None:
+        if not 1 <= value <= maximum:
+            raise Invalid(f"{what} must be at least 1 and may not be greater than {maximum}.")

@@ -1,0 +1,89 @@
+"""What things are. Times are seconds since the epoch, durations are seconds."""
+
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+
+class QueueKey(NamedTuple):
+    """Names one queue: equal names in two projects are two queues."""
+
+    project: str
+    name: str
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One message as a store keeps it."""
+
+    id: str  # unique in its queue, never used again
+    body: bytes  # as the producer sent it, never parsed between the two wires
+    ttl: int  # seconds, as asked for; a claim may have extended it
+    created: float
+    visible: float  # claimable from then on (created + delay)
+    expires: float  # gone from then on
+    client: str = ""  # who posted it, for `echo`
+    claim: str | None = None  # id of the live lease that holds it
+    claim_count: int = 0  # how often it was handed out
+    marker: str = ""  # opaque place in the queue's order, set by the store
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """An exclusive, lapsing right to some messages of one queue."""
+
+    id: str
+    ttl: int  # seconds held, from `since`
+    grace: int  # seconds a held message outlives the lease
+    since: float  # when taken or last renewed
+
+    @property
+    def due(self) -> float:
+        """When the lease lapses; it is live while `now < due`."""
+        return self.since + self.ttl
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """Which messages a listing shows."""
+
+    include_claimed: bool = False  # also those under a live lease
+    include_delayed: bool = False  # also those not yet visible
+    without_client: str | None = None  # leave out what this client posted
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """On whose authority messages are deleted, and so which of them may go."""
+
+    claims: frozenset[str] = frozenset()  # messages under one of these live leases
+    unclaimed: bool = False  # messages under no live lease
+    anyone: bool = False  # all of them, held or not
+
+
+ANYONE = Holder(anyone=True)
+UNCLAIMED = Holder(unclaimed=True)
+
+
+class Edge(Struct, frozen=True, kw_only=True):
+    """The first or last message of a queue, as its statistics show it."""
+
+    id: str
+    created: float
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """What a queue holds at one moment: `free + claimed` messages, none of them expired."""
+
+    free: int = 0  # under no live lease, delayed ones included
+    claimed: int = 0  # under a live lease
+    oldest: Edge | None = None  # in queue order, delayed messages left out
+    newest: Edge | None = None
+
+    @property
+    def total(self) -> int:
+        return self.free + self.claimed
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """A queue's record in the control plane."""
+
+    name: str
+    metadata: dict[str, Any]  # as the user stored it, defaults not filled in
+    version: int  # of the stored document

@@ -1,0 +1,271 @@
+"""The table of operations: everything that lists what the service can do derives from it.
+
+Routing, the home document, the policy list, the protocol's documentation and the WebSocket vocabulary are
+read off these rows. An operation is served by the core function registered under its name.
+"""
+
+import enum
+
+from msgspec import Struct
+
+from sukkal import requests
+from sukkal.model import Message
+
+
+class Body(enum.Enum):
+    """What an HTTP request carries in its body."""
+
+    NONE = "none"
+    OPTIONAL = "optional object"  # its keys are fields of the request; none counts as {}
+    REQUIRED = "object"  # its keys are fields of the request
+    METADATA = "optional object, whole"  # the object itself is the field `metadata`
+    CHANGES = "JSON patch"  # the array itself is the field `changes`
+    MESSAGES = "messages"  # an object with the messages, whose bodies stay raw
+
+
+PATCH_MEDIA_TYPE = "application/openstack-messaging-v2.0-json-patch"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    name: str  # "messages.post"
+    http: tuple[str, str]  # method and path; {queue_name} and the like fill the request's fields
+    policy: str  # "messages:create"
+    request: type[Struct]
+    failure: str  # what to say when the store fails
+    result: type[Struct] | None = None
+    action: str | None = None  # the WebSocket action; None when it is not offered there
+    query: tuple[str, ...] = ()  # parameters, each a field of the request
+    filters: bool = False  # other query parameters go into the field `filters`
+    selected_by: str | None = None  # takes over its route when this query parameter is given
+    body: Body = Body.NONE
+    required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
+    success: tuple[int, ...] = (200,)
+    admin: bool = False  # offered only in admin mode
+    relation: str | None = None  # in the home document; `rel/` is put in front
+
+
+# What path variables fill; the rest bear the field's own name.
+PATH_FIELDS = {"queue_name": "queue", "message_id": "id", "claim_id": "claim_id"}
+
+_QUEUE = "/v2/queues/{queue_name}"
+
+TABLE: tuple[Operation, ...] = (
+    Operation(
+        name="ping.get",
+        http=("GET", "/v2/ping"),
+        action="ping_node",
+        policy="ping:get",
+        request=requests.Ping,
+        success=(204,),
+        relation="ping",
+        failure="The store could not be reached.",
+    ),
+    Operation(
+        name="ping.probe",
+        http=("HEAD", "/v2/ping"),
+        policy="ping:get",
+        request=requests.Probe,
+        success=(204,),
+        failure="The store could not be reached.",
+    ),
+    Operation(
+        name="health.get",
+        http=("GET", "/v2/health"),
+        action="check_node_health",
+        policy="health:get",
+        request=requests.GetHealth,
+        result=requests.Health,
+        admin=True,
+        relation="health",
+        failure="Health status could not be read.",
+    ),
+    Operation(
+        name="queues.list",
+        http=("GET", "/v2/queues"),
+        action="queue_list",
+        policy="queues:get_all",
+        request=requests.ListQueues,
+        result=requests.QueueList,
+        query=("marker", "limit", "detailed", "name", "with_count"),
+        filters=True,
+        relation="queues",
+        failure="Queues could not be listed.",
+    ),
+    Operation(
+        name="queues.create",
+        http=("PUT", _QUEUE),
+        action="queue_create",
+        policy="queues:create",
+        request=requests.CreateQueue,
+        result=requests.QueueCreated,
+        body=Body.METADATA,
+        success=(201, 204),
+        relation="queue",
+        failure="Queue could not be created.",
+    ),
+    Operation(
+        name="queues.get",
+        http=("GET", _QUEUE),
+        action="queue_get",
+        policy="queues:get",
+        request=requests.GetQueue,
+        result=requests.QueueMetadata,
+        relation="queue",
+        failure="Queue metadata could not be retrieved.",
+    ),
+    Operation(
+        name="queues.update",
+        http=("PATCH", _QUEUE),
+        policy="queues:update",
+        request=requests.UpdateQueue,
+        result=requests.QueueMetadata,
+        body=Body.CHANGES,
+        relation="queue",
+        failure="Queue could not be updated.",
+    ),
+    Operation(
+        name="queues.delete",
+        http=("DELETE", _QUEUE),
+        action="queue_delete",
+        policy="queues:delete",
+        request=requests.DeleteQueue,
+        success=(204,),
+        relation="queue",
+        failure="Queue could not be deleted.",
+    ),
+    Operation(
+        name="queues.stats",
+        http=("GET", f"{_QUEUE}/stats"),
+        action="queue_get_stats",
+        policy="queues:stats",
+        request=requests.GetQueueStats,
+        result=requests.QueueStats,
+        relation="queue_stats",
+        failure="Queue stats could not be read.",
+    ),
+    Operation(
+        name="queues.purge",
+        http=("POST", f"{_QUEUE}/purge"),
+        action="queue_purge",
+        policy="queues:purge",
+        request=requests.PurgeQueue,
+        body=Body.OPTIONAL,
+        required=("resource_types",),
+        success=(204,),
+        relation="queue_purge",
+        failure="Queue could not be purged.",
+    ),
+    Operation(
+        name="messages.list",
+        http=("GET", f"{_QUEUE}/messages"),
+        action="message_list",
+        policy="messages:get_all",
+        request=requests.ListMessages,
+        result=requests.MessageList,
+        query=("marker", "limit", "echo", "include_claimed", "include_delayed"),
+        relation="messages",
+        failure="Messages could not be listed.",
+    ),
+    Operation(
+        name="messages.get_many",
+        http=("GET", f"{_QUEUE}/messages"),
+        action="message_get_many",
+        policy="messages:get_all",
+        request=requests.GetMessages,
+        result=requests.MessageList,
+        query=("ids",),
+        selected_by="ids",
+        failure="Messages could not be listed.",
+    ),
+    Operation(
+        name="messages.post",
+        http=("POST", f"{_QUEUE}/messages"),
+        action="message_post",
+        policy="messages:create",
+        request=requests.PostMessages,
+        result=requests.MessagesPosted,
+        body=Body.MESSAGES,
+        success=(201,),
+        relation="post_messages",
+        failure="Messages could not be enqueued.",
+    ),
+    Operation(
+        name="messages.delete_many",
+        http=("DELETE", f"{_QUEUE}/messages"),
+        action="message_delete_many",
+        policy="messages:delete_all",
+        request=requests.DeleteMessages,
+        result=requests.MessagesPopped,
+        query=("ids", "pop", "claim_ids"),
+        success=(204, 200),
+        relation="messages_delete",
+        failure="Messages could not be deleted.",
+    ),
+    Operation(
+        name="messages.get",
+        http=("GET", f"{_QUEUE}/messages/{{message_id}}"),
+        action="message_get",
+        policy="messages:get",
+        request=requests.GetMessage,
+        result=Message,
+        relation="message_get",
+        failure="Message could not be retrieved.",
+    ),
+    Operation(
+        name="messages.delete",
+        http=("DELETE", f"{_QUEUE}/messages/{{message_id}}"),
+        action="message_delete",
+        policy="messages:delete",
+        request=requests.DeleteMessage,
+        query=("claim_id",),
+        success=(204,),
+        relation="message_delete",
+        failure="Message could not be deleted.",
+    ),
+    Operation(
+        name="claims.create",
+        http=("POST", f"{_QUEUE}/claims"),
+        action="claim_create",
+        policy="claims:create",
+        request=requests.CreateClaim,
+        result=requests.Claimed,
+        query=("limit",),
+        body=Body.OPTIONAL,
+        success=(201, 204),
+        relation="post_claim",
+        failure="Claim could not be created.",
+    ),
+    Operation(
+        name="claims.get",
+        http=("GET", f"{_QUEUE}/claims/{{claim_id}}"),
+        action="claim_get",
+        policy="claims:get",
+        request=requests.GetClaim,
+        result=requests.Claim,
+        relation="claim",
+        failure="Claim could not be queried.",
+    ),
+    Operation(
+        name="claims.renew",
+        http=("PATCH", f"{_QUEUE}/claims/{{claim_id}}"),
+        action="claim_update",
+        policy="claims:update",
+        request=requests.RenewClaim,
+        body=Body.REQUIRED,
+        success=(204,),
+        relation="patch_claim",
+        failure="Claim could not be updated.",
+    ),
+    Operation(
+        name="claims.release",
+        http=("DELETE", f"{_QUEUE}/claims/{{claim_id}}"),
+        action="claim_delete",
+        policy="claims:delete",
+        request=requests.ReleaseClaim,
+        success=(204,),
+        relation="delete_claim",
+        failure="Claim could not be deleted.",
+    ),
+)
+
+BY_NAME = {operation.name: operation for operation in TABLE}

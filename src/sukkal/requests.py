@@ -1,0 +1,209 @@
+"""What can be asked and what is answered: a pair of structs for each operation.
+
+A request is filled by a transport's decoder and not touched afterwards. Types and presence of fields were
+checked there; what values are allowed is core's to say.
+"""
+
+from typing import Any
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from sukkal.model import Edge, Lease, Message, Queue
+
+# --- queues ------------------------------------------------------------------------------------------
+
+
+class ListQueues(Struct, frozen=True, kw_only=True):
+    marker: str | None = None
+    limit: int | None = None
+    detailed: bool = False
+    name: str | None = None  # only queues whose name contains this
+    with_count: bool = False
+    filters: dict[str, str] = {}  # stored metadata that must be equal
+
+
+class QueueList(Struct, frozen=True, kw_only=True):
+    queues: list[Queue]
+    count: int | None = None  # of all queues the filters select, when asked for
+
+
+class CreateQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+    metadata: dict[str, Any] = {}
+
+
+class QueueCreated(Struct, frozen=True, kw_only=True):
+    created: bool  # False when it was there before
+
+
+class GetQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+
+
+class QueueMetadata(Struct, frozen=True, kw_only=True):
+    stored: dict[str, Any]
+    defaults: dict[str, Any]  # what a read shows for reserved attributes that are not set
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """Stored metadata with defaults for each reserved attribute that is missing or falsy."""
+        return self.stored | {k: v for k, v in self.defaults.items() if not self.stored.get(k)}
+
+
+class UpdateQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+    changes: list[Any]  # JSON patch operations on /metadata
+
+
+class DeleteQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+
+
+class GetQueueStats(Struct, frozen=True, kw_only=True):
+    queue: str
+
+
+class QueueStats(Struct, frozen=True, kw_only=True):
+    exists: bool
+    claimed: int
+    free: int
+    oldest: Edge | None
+    newest: Edge | None
+
+
+RESOURCE_TYPES = ("messages", "subscriptions")  # what a purge can empty
+
+
+class PurgeQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+    resource_types: list[Any] = field(default_factory=lambda: list(RESOURCE_TYPES))
+
+
+# --- messages ----------------------------------------------------------------------------------------
+
+
+class NewMessage(Struct, frozen=True, kw_only=True):
+    body: Raw  # any JSON value, as sent
+    ttl: int | UnsetType = UNSET
+    delay: int | UnsetType = UNSET
+
+
+class PostMessages(Struct, frozen=True, kw_only=True):
+    queue: str
+    messages: list[NewMessage]
+
+
+class MessagesPosted(Struct, frozen=True, kw_only=True):
+    ids: list[str]  # in the order of the request
+
+
+class ListMessages(Struct, frozen=True, kw_only=True):
+    queue: str
+    marker: str | None = None
+    limit: int | None = None
+    echo: bool = False
+    include_claimed: bool = False
+    include_delayed: bool = False
+
+
+class MessageList(Struct, frozen=True, kw_only=True):
+    messages: list[Message]
+    include_delayed: bool = False  # whether delayed messages were shown, asked for or not
+
+
+class GetMessages(Struct, frozen=True, kw_only=True):
+    queue: str
+    ids: list[str]
+
+
+class GetMessage(Struct, frozen=True, kw_only=True):
+    queue: str
+    id: str
+
+
+class DeleteMessage(Struct, frozen=True, kw_only=True):
+    queue: str
+    id: str
+    claim_id: str | None = None
+
+
+class DeleteMessages(Struct, frozen=True, kw_only=True):
+    queue: str
+    ids: list[str] | None = None
+    pop: int | None = None
+    claim_ids: list[str] | None = None
+
+
+class MessagesPopped(Struct, frozen=True, kw_only=True):
+    messages: list[Message]
+
+
+# --- claims ------------------------------------------------------------------------------------------
+
+
+class CreateClaim(Struct, frozen=True, kw_only=True):
+    queue: str
+    ttl: int | None = None
+    grace: int | None = None
+    limit: int | None = None
+
+
+class Claimed(Struct, frozen=True, kw_only=True):
+    id: str | None  # None when there was nothing to claim
+    messages: list[Message] = []
+
+
+class GetClaim(Struct, frozen=True, kw_only=True):
+    queue: str
+    claim_id: str
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    lease: Lease
+    messages: list[Message]
+
+
+class RenewClaim(Struct, frozen=True, kw_only=True):
+    queue: str
+    claim_id: str
+    ttl: int | None = None
+    grace: int | None = None
+
+
+class ReleaseClaim(Struct, frozen=True, kw_only=True):
+    queue: str
+    claim_id: str
+
+
+# --- the service itself ------------------------------------------------------------------------------
+
+
+class Ping(Struct, frozen=True, kw_only=True):
+    """Is the service there, and does its store answer?"""
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """Is the service there?"""
+
+
+class GetHealth(Struct, frozen=True, kw_only=True):
+    """Try the service's basic operations."""
+
+
+class OperationHealth(Struct, frozen=True, kw_only=True):
+    succeeded: bool
+    seconds: float
+    ref: str | None  # found in the log beside the failure
+
+
+class Volume(Struct, frozen=True, kw_only=True):
+    free: int
+    claimed: int
+    total: int
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    storage_reachable: bool
+    durable: bool  # an acknowledged write survives a crash of the machine
+    operation_status: dict[str, OperationHealth]
+    message_volume: Volume

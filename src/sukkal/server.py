@@ -1,0 +1,205 @@
+"""Composition root: the one module that knows every part, the settings and the clock."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from sukkal.config import Settings
+from sukkal.core.service import Service
+from sukkal.errors import StoreInUse, StoreUnavailable
+from sukkal.http.app import HttpApp
+from sukkal.http.identity import ClientIds
+from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.registry import UnknownScheme, open_backend
+
+log = logging.getLogger("sukkal")
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Problems at the start are told on standard error."""
+    _set_up_logging(settings)
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(_serve(settings))
+    except (StoreInUse, StoreUnavailable, UnknownScheme) as exc:
+        print(f"sukkal: {exc}", file=sys.stderr)
+        return 1
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings) -> int:
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as exc:
+        print(
+            f"sukkal: cannot listen on {settings.host}:{settings.port}: {exc.strerror}. "
+            "Stop what uses the port, or choose another with --port.",
+            file=sys.stderr,
+        )
+        return 1
+    async with _opened(settings) as backend:
+        service = Service(
+            backend,
+            limits=settings.limits,
+            encryption_key=settings.message_encryption_key,
+            delete_with_claim_id=settings.message_delete_with_claim_id,
+        )
+        app = HttpApp(
+            service,
+            clock=time.time,
+            client_ids=ClientIds(
+                uuid_safe=settings.client_id_uuid_safe == "strict",
+                min_length=settings.min_length_client_id,
+                max_length=settings.max_length_client_id,
+            ),
+            admin_mode=settings.admin_mode,
+            checksums=settings.enable_checksum,
+        )
+        server = _Server(app)
+        sweeping = asyncio.create_task(service.sweep(time.time))
+        try:
+            serving = asyncio.create_task(server.serve([listener]))
+            await asyncio.wait({serving, asyncio.create_task(server.ready.wait())}, return_when="FIRST_COMPLETED")
+            _announce(settings, listener, backend)
+            await _until_told_to_stop(app, server, settings.drain_timeout)
+            await serving
+        finally:
+            sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeping
+    log.info("stopped")
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: signals are answered by draining first."""
+
+    def __init__(self, app: HttpApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]
+                interface="asgi3",
+                http="httptools",
+                loop="none",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=4096,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+async def _until_told_to_stop(app: HttpApp, server: _Server, drain_timeout: float) -> None:
+    """Serve until a signal; then refuse new requests until those in flight are answered."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
+    log.info("stopping: %d requests in flight", app.in_flight)
+    app.draining = True
+    try:
+        async with asyncio.timeout(drain_timeout):
+            await app.drained()
+    except TimeoutError:
+        log.warning("stopping: gave up on %d requests after %g s", app.in_flight, drain_timeout)
+    server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Backend]:
+    backend = await open_backend(_store_uri(settings), durable=settings.durability == "full")
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+def _store_uri(settings: Settings) -> str:
+    """The store's URI; the embedded one lies in the data directory unless its path is given."""
+    if settings.store in ("sqlite:", "sqlite://"):
+        path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
+        return path.as_uri().replace("file:", "sqlite:", 1)
+    return settings.store
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(True)
+    return listener
+
+
+def _announce(settings: Settings, listener: socket.socket, backend: Backend) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    durable = Trait.DURABLE in backend.traits
+    print(
+        f"""Sukkal is serving the Messaging API v2 on {url}
+  store       {_store_uri(settings)}
+  durability  {"full: writes are on disk before they are answered" if durable else "relaxed: a crash may lose the last writes"}
+Try it:
+  curl -i {url}/v2/queues/hello/messages -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c' \\
+    -H 'X-Project-Id: demo' -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hello"}}]}}'
+Stop with Ctrl-C.""",
+        flush=True,
+    )
+
+
+def _set_up_logging(settings: Settings) -> None:
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        if settings.log_format == "console"
+        else [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)

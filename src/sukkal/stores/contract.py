@@ -1,0 +1,187 @@
+"""The storage contract: what every backend promises and core relies on.
+
+A store is a function of the calls made on it. It reads no clock and mints no id: `now` and ids are
+arguments, so leases, delays and lifetimes are arithmetic, and two stores fed the same calls agree.
+Every verb is atomic and, when it returns, as durable as the backend's traits say. Absence and refusal
+are return values; whether they are errors is core's rule. The one exception raised is
+`StoreUnavailable`: nothing of that call is acknowledged, and repeating it is safe.
+
+`tests/stores/` holds the suite each backend passes, and compares it step by step with `memory.py`.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from sukkal.model import Holder, Lease, Message, QueueKey, Stats, View
+
+
+class Trait(enum.StrEnum):
+    """What a backend offers; the API's pool capabilities are drawn from these."""
+
+    FIFO = "FIFO"  # first deliveries of a queue follow the order of its acknowledged posts
+    CLAIMS = "CLAIMS"  # messages can be leased
+    DURABLE = "DURABILITY"  # an acknowledged write survives a crash of the machine
+    AT_LEAST_ONCE = "AOD"
+    HIGH_THROUGHPUT = "HIGH_THROUGHPUT"
+    SHARED = "SHARED"  # several processes may use it at once
+
+
+class Messages(Protocol):
+    """The data plane. A queue needs no creation: one that holds nothing answers as empty.
+
+    A message is *live* while `now < expires`. It is *held* while a lease on it is live, *delayed* while
+    `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
+    """
+
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+        """Add messages at the end, in order: all become visible together or none does.
+
+        A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
+        `claim` and `marker` of what is passed are ignored; `claim_count` is kept.
+        """
+        ...
+
+    async def page(
+        self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
+    ) -> list[Message]:
+        """Up to `limit` messages that `view` shows, oldest first, following the marker `after`.
+
+        A marker stays good when its message has gone, and when the queue was purged since: following
+        markers meets every live message once. One this store never made yields an empty list.
+        """
+        ...
+
+    async def fetch(self, queue: QueueKey, ids: Sequence[str], *, now: float) -> list[Message]:
+        """The live messages among `ids`, held and delayed ones too, in the order asked for, each once."""
+        ...
+
+    async def claim(self, queue: QueueKey, lease: Lease, *, limit: int, now: float) -> list[Message]:
+        """Hand out up to `limit` visible messages under `lease`, oldest first.
+
+        Each message goes to one lease at a time, also under concurrent calls. Its `claim_count` grows
+        by one. One that would expire before `lease.due` gets `ttl = lease.ttl + lease.grace` and
+        expires at `lease.due + lease.grace`; others keep their lifetime. A message that a lapsed or
+        released lease held is handed out at its old place. Calling again with the same lease adds to it.
+        """
+        ...
+
+    async def held(
+        self, queue: QueueKey, claim: str, *, now: float
+    ) -> tuple[Lease, list[Message]] | None:
+        """The live lease with this id and what it still holds, oldest first; None when that is nothing."""
+        ...
+
+    async def renew(self, queue: QueueKey, lease: Lease, *, now: float) -> bool:
+        """Replace ttl, grace and start of the live lease with `lease.id`; False when there is none.
+
+        Lifetimes of the held messages are extended as `claim` does; claim counts stay.
+        """
+        ...
+
+    async def release(self, queue: QueueKey, claim: str, *, now: float) -> bool:
+        """Give back what a live lease holds, each message at its old place; False when there is none."""
+        ...
+
+    async def delete(
+        self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float
+    ) -> list[str]:
+        """Delete those of the live messages `ids` that `holder` may delete; answers which were."""
+        ...
+
+    async def pop(self, queue: QueueKey, *, limit: int, now: float) -> list[Message]:
+        """Take up to `limit` visible messages out for good, oldest first."""
+        ...
+
+    async def end_delays(self, queue: QueueKey) -> None:
+        """Make every delayed message of the queue visible at once, as if posted without delay.
+
+        Its `visible` becomes its `created`. Nothing else of it changes.
+        """
+        ...
+
+    async def stats(self, queue: QueueKey, *, now: float) -> Stats:
+        """Exact counts at `now`, and the queue's ends."""
+        ...
+
+    async def purge(self, queue: QueueKey) -> None:
+        """Drop every message and lease of the queue, at a cost that does not depend on how many."""
+        ...
+
+    async def volume(self, *, now: float) -> Stats:
+        """Messages of all queues together, without ends; what has just expired may still count."""
+        ...
+
+    async def sweep(self, *, now: float) -> int:
+        """Reclaim a bounded amount of space that nothing can see; how much, 0 when there was none.
+
+        Nothing depends on it but space and speed: lapses, delays and lifetimes end by themselves.
+        """
+        ...
+
+
+class Shelf(NamedTuple):
+    """A set of documents with unique names: those of one kind in one project."""
+
+    kind: str
+    project: str
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """A small named record."""
+
+    name: str
+    value: bytes
+    version: int  # grows with each put of this name
+
+
+class Documents(Protocol):
+    """The control plane: named records. One whose `expires` is not after `now` is absent."""
+
+    async def get(self, shelf: Shelf, name: str, *, now: float) -> Document | None: ...
+
+    async def put(
+        self,
+        shelf: Shelf,
+        name: str,
+        value: bytes,
+        *,
+        expect: int | None,
+        now: float,
+        expires: float | None = None,
+    ) -> int | None:
+        """Store a record; answers its new version, or None when another writer was first.
+
+        `expect` is the version to replace, 0 for "must be absent", None for "whatever is there".
+        """
+        ...
+
+    async def delete(self, shelf: Shelf, name: str) -> bool:
+        """Remove a record; False when there was none."""
+        ...
+
+    async def scan(
+        self, shelf: Shelf, *, after: str, limit: int, now: float
+    ) -> list[Document]:
+        """Up to `limit` records with names greater than `after`, in bytewise order of the names."""
+        ...
+
+    async def count(self, shelf: Shelf, *, now: float) -> int: ...
+
+
+class Backend(Protocol):
+    """One opened store."""
+
+    traits: frozenset[Trait]
+    messages: Messages
+    documents: Documents
+
+    async def ping(self) -> None:
+        """Return when the store answers; StoreUnavailable when it does not."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the store."""
+        ...

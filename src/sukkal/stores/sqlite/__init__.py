@@ -1,0 +1,64 @@
+"""The embedded store: one SQLite file, one process, every write synced before it is acknowledged.
+
+URI: `sqlite:///absolute/path`, optionally with `?vfs=NAME` for a registered SQLite VFS.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from sukkal.errors import StoreInUse, StoreUnavailable
+from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.sqlite.database import Database
+from sukkal.stores.sqlite.documents import SqliteDocuments
+from sukkal.stores.sqlite.messages import SqliteMessages
+
+
+class SqliteBackend:
+    def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
+        """Raises StoreInUse when another process has the file, StoreUnavailable when it cannot be used."""
+        self._lock = _take_lock(path)
+        try:
+            self._database = Database(path, durable=durable, vfs=vfs)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
+        if durable:
+            self.traits |= {Trait.DURABLE}
+        self.messages = SqliteMessages(self._database)
+        self.documents = SqliteDocuments(self._database)
+
+    async def ping(self) -> None:
+        self._database.read(self._database.execute, "SELECT 1")
+
+    async def close(self) -> None:
+        await self._database.close()
+        os.close(self._lock)
+
+
+def _take_lock(path: Path) -> int:
+    """Hold a lock beside the file for as long as this process lives; the kernel lets go of it on a crash."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StoreUnavailable(f"The store {path} cannot be opened: {exc.strerror}.") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        owner = os.read(lock, 20).decode(errors="replace")
+        os.close(lock)
+        raise StoreInUse(
+            f"The store {path} is in use by process {owner or '?'}: stop it, or choose another data directory."
+        ) from exc
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+async def open_backend(uri: str, *, durable: bool = True) -> Backend:
+    parts = urlsplit(uri)
+    vfs = parse_qs(parts.query).get("vfs", [None])[0]
+    return SqliteBackend(Path(unquote(parts.path)), durable=durable, vfs=vfs)

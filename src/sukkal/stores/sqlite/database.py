@@ -1,0 +1,204 @@
+"""One SQLite file: group commit, sequence numbers, checkpoints.
+
+Statements run inline on the event loop, where one costs microseconds and a thread hop would cost more. All
+writes of one turn of the loop share a transaction; it is committed, and synced unless the store is opened
+relaxed, before any of them is answered. Reads see writes of the same turn.
+
+The log is moved into the database by a second connection in a thread, so that requests do not wait for it;
+only the last pages are moved inline, which lets SQLite start the log afresh.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from sukkal.errors import StoreInUse, StoreUnavailable
+from sukkal.stores.sqlite import schema
+
+log = logging.getLogger(__name__)
+
+PAGE_CACHE_KIB = 32 * 1024
+CHECKPOINT_PAGES = 8192  # length of the log (4 KiB pages) that starts moving it
+INLINE_PAGES = 1024  # so few pages are moved within a turn
+SEQUENCE_BLOCK = 1_000_000  # numbers reserved at a time, and lost at most when the process dies
+
+Step = Callable[..., Any]
+
+
+class Database:
+    """An open file; made and used on one event loop."""
+
+    def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
+        """Raises StoreUnavailable when the file cannot be opened or is not ours, StoreInUse when another
+        process has it.
+        """
+        self.durable = durable
+        self.before_commit: Step = _nothing  # writes what the drivers keep in memory during a turn
+        self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
+        self._path = path
+        self._vfs = vfs
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[asyncio.Future[Any], Any]] | None = None
+        self._log_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._checkpoint: asyncio.Future[tuple[int, int]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        try:
+            self._connection = self._open()
+        except apsw.BusyError as exc:
+            raise StoreInUse(f"Another process is using the store {path}.") from exc
+        except (apsw.Error, schema.TooNew) as exc:
+            raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
+        self.execute = self._connection.execute
+        self.executemany = self._connection.executemany
+        self.changes = self._connection.changes
+        self.total_changes = self._connection.total_changes
+        self._number = self._reserved = self._stored_sequence()
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path), vfs=self._vfs)
+        connection.set_busy_timeout(2000)
+        return connection
+
+    def _open(self) -> apsw.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        schema.migrate(connection)
+        connection.set_wal_hook(self._note_log_pages)
+        return connection
+
+    # --- transactions --------------------------------------------------------------------------------
+
+    def read(self, step: Step, *args: Any) -> Any:
+        """What `step(*args)` returns; StoreUnavailable when the file cannot be read."""
+        try:
+            return step(*args)
+        except apsw.Error as exc:
+            if self._waiting is not None and not self._connection.in_transaction:
+                self._abort(exc)
+            raise StoreUnavailable(str(exc)) from exc
+
+    def write(self, step: Step, *args: Any) -> asyncio.Future[Any]:
+        """Run `step(*args)` in this turn's transaction; its result comes when that is committed.
+
+        The step has run when this returns, so steps take effect in the order of the calls.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        try:
+            if self._waiting is None:
+                self.execute("BEGIN IMMEDIATE")
+                self._waiting = []
+                self._loop.call_soon(self._commit)
+            self._waiting.append((future, step(*args)))
+        except apsw.Error as exc:
+            self._abort(exc)
+            raise StoreUnavailable(str(exc)) from exc
+        except BaseException as exc:  # a fault of ours half-way through a step: nothing of the turn is sure
+            self._abort(exc)
+            raise
+        return future
+
+    def _commit(self) -> None:
+        if self._waiting is None:  # aborted in the meantime
+            return
+        try:
+            self.before_commit()
+            self.execute("COMMIT")
+        except apsw.Error as exc:
+            self._abort(exc)
+            return
+        waiting, self._waiting = self._waiting, None
+        for future, result in waiting:
+            if not future.done():
+                future.set_result(result)
+        if self._log_pages > self._checkpoint_at and self._checkpoint is None:
+            self._start_checkpoint()
+
+    def _abort(self, reason: BaseException) -> None:
+        """Undo the turn's transaction and fail all its writes."""
+        waiting, self._waiting = self._waiting, None
+        log.error("a transaction of %d writes failed: %s", len(waiting or ()), reason)
+        if self._connection.in_transaction:
+            with contextlib.suppress(apsw.Error):  # already undone by SQLite
+                self.execute("ROLLBACK")
+        self._reserved = 0  # what was reserved in this turn is not, so the next number reserves anew
+        self.after_rollback()
+        for future, _ in waiting or ():
+            if not future.done():
+                future.set_exception(StoreUnavailable(str(reason)))
+
+    # --- sequence numbers ----------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """A number greater than all before, also across restarts. Only within a write."""
+        number = self._number
+        if number >= self._reserved:
+            self._reserved = number + SEQUENCE_BLOCK
+            self.execute("UPDATE meta SET value = ? WHERE key = 'sequence'", (self._reserved,))
+        self._number = number + 1
+        return number
+
+    def _stored_sequence(self) -> int:
+        row = self.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
+        return int(row[0])
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    def _note_log_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _start_checkpoint(self) -> None:
+        self._checkpoint = self._loop.run_in_executor(self._thread, self._move_log)
+        self._checkpoint.add_done_callback(self._end_checkpoint)
+
+    def _move_log(self) -> tuple[int, int]:
+        connection = self._connect()
+        try:
+            return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally:
+            connection.close()
+
+    def _end_checkpoint(self, done: asyncio.Future[tuple[int, int]]) -> None:
+        self._checkpoint = None
+        if done.cancelled():
+            return
+        try:
+            _, moved = done.result()
+        except apsw.Error as exc:
+            log.error("the log could not be moved into the database: %s", exc)
+            self._checkpoint_at = self._log_pages + CHECKPOINT_PAGES  # not again at every commit
+            return
+        self._checkpoint_at = CHECKPOINT_PAGES
+        if self._waiting is not None:  # not inside a transaction
+            self._commit()
+        if self._log_pages - moved <= INLINE_PAGES:
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as exc:
+                log.error("the log could not be moved into the database: %s", exc)
+
+    async def close(self) -> None:
+        """Commit, move the log into the database and let go of the file."""
+        if self._waiting is not None:
+            self._commit()
+        if self._checkpoint is not None:
+            await asyncio.wait([self._checkpoint])
+        self._thread.shutdown()
+        with contextlib.suppress(apsw.Error):  # the log is replayed at the next start
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._connection.close()
+
+
+def _nothing() -> None:
+    pass

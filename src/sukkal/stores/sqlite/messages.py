@@ -1,0 +1,536 @@
+"""The data plane on SQLite. Table layout: `schema.py`."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
+from sukkal.stores.sqlite.boxes import Box, Boxes
+from sukkal.stores.sqlite.database import Database
+from sukkal.stores.sqlite.schema import SEQUENCE_BITS, SEQUENCE_MASK
+
+SWEEP_ROWS = 500  # reclaimed at a time, a few milliseconds
+SWEEP_BOXES = 200  # looked at for lapsed leases and ended delays at a time
+WINDOW = 2000  # messages a filtered listing looks through before it lets others run
+LONGEST_MARKER = len(str(SEQUENCE_MASK))
+
+# Columns of a message as `_message` takes them.
+_CONTENT = "m.id, m.body, m.ttl, m.created, m.visible, m.expires, m.client"
+
+
+def _select(table: str, claim: str = "NULL", index: str = "") -> str:
+    return (
+        f"SELECT s.place, s.claims, {claim}, {_CONTENT} FROM {table} s {index}"
+        " CROSS JOIN message m ON m.place = s.place"
+        " WHERE s.place > ? AND s.place < ? AND m.expires > ?"
+    )
+
+
+_ORDERED = " ORDER BY s.place LIMIT ?"
+_DUE = " AND s.box = ? AND s.due <= ?"
+_LIVE_CLAIM = "CASE WHEN s.due > ? THEN s.claim END"
+
+READY = _select("ready") + _ORDERED
+HELD = _select("held", _LIVE_CLAIM) + _ORDERED
+LAPSED = _select("held", index="INDEXED BY held_due") + _DUE + _ORDERED
+DELAYED = _select("delayed") + _ORDERED
+ARRIVED = _select("delayed", index="INDEXED BY delayed_due") + _DUE + _ORDERED
+UNDER_CLAIM = (
+    _select("held", "s.claim", "INDEXED BY held_due")
+    + " AND s.box = ? AND s.due = ? AND s.claim = ? ORDER BY s.place"
+)
+BY_ID = (
+    f"SELECT m.place, (SELECT claims FROM ready WHERE place = m.place), NULL, {_CONTENT}"
+    " FROM message m WHERE m.id = ? AND m.box = ? AND m.expires > ?"
+)
+# The same, leaving out what one client posted.
+FILTERED = {
+    query: query.replace("m.expires > ?", "m.expires > ? AND m.client <> ?", 1)
+    for query in (READY, HELD, LAPSED, DELAYED, ARRIVED)
+}
+
+_TABLES = ("message", "ready", "held", "delayed")  # those keyed by place
+
+Row = tuple[Any, ...]  # place, claims so far, live claim, then _CONTENT
+
+
+def _message(row: Row) -> Message:
+    place, claims, claim, id_, body, ttl, created, visible, expires, client = row
+    return Message(
+        id=id_,
+        body=body,
+        ttl=ttl,
+        created=created,
+        visible=visible,
+        expires=expires,
+        client=client,
+        claim=claim,
+        claim_count=claims,
+        marker=str(place & SEQUENCE_MASK),
+    )
+
+
+class SqliteMessages:
+    """Every public verb is one step of the database; the steps below them are plain functions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._execute = database.execute
+        self._boxes = Boxes(database)
+        self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
+
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+        await self._database.write(self._append, queue, batch)
+
+    async def page(
+        self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
+    ) -> list[Message]:
+        if after is not None and not (
+            after.isascii() and after.isdigit() and len(after) <= LONGEST_MARKER and int(after) <= SEQUENCE_MASK
+        ):
+            return []
+        found: list[Message] = []
+        place = int(after or 0)
+        while True:
+            rows, place = self._database.read(self._page, queue, view, place, limit - len(found), now)
+            found += map(_message, rows)
+            if len(found) == limit or not place:
+                return found
+            await asyncio.sleep(0)
+
+    async def fetch(self, queue: QueueKey, ids: Sequence[str], *, now: float) -> list[Message]:
+        found: list[Message] = self._database.read(self._fetch, queue, ids, now)
+        return found
+
+    async def claim(self, queue: QueueKey, lease: Lease, *, limit: int, now: float) -> list[Message]:
+        taken: list[Message] = await self._database.write(self._claim, queue, lease, limit, now)
+        return taken
+
+    async def held(
+        self, queue: QueueKey, claim: str, *, now: float
+    ) -> tuple[Lease, list[Message]] | None:
+        found: tuple[Lease, list[Row]] | None = self._database.read(self._under, queue, claim, now)
+        return (found[0], [_message(row) for row in found[1]]) if found else None
+
+    async def renew(self, queue: QueueKey, lease: Lease, *, now: float) -> bool:
+        renewed: bool = await self._database.write(self._renew, queue, lease, now)
+        return renewed
+
+    async def release(self, queue: QueueKey, claim: str, *, now: float) -> bool:
+        released: bool = await self._database.write(self._release, queue, claim, now)
+        return released
+
+    async def delete(
+        self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float
+    ) -> list[str]:
+        deleted: list[str] = await self._database.write(self._delete, queue, ids, holder, now)
+        return deleted
+
+    async def pop(self, queue: QueueKey, *, limit: int, now: float) -> list[Message]:
+        popped: list[Message] = await self._database.write(self._pop, queue, limit, now)
+        return popped
+
+    async def end_delays(self, queue: QueueKey) -> None:
+        await self._database.write(self._end_delays, queue)
+
+    async def stats(self, queue: QueueKey, *, now: float) -> Stats:
+        found: Stats = self._database.read(self._stats, queue, now)
+        return found
+
+    async def purge(self, queue: QueueKey) -> None:
+        await self._database.write(self._purge, queue)
+
+    async def volume(self, *, now: float) -> Stats:
+        held = self._boxes.held
+        return Stats(free=self._boxes.total - held, claimed=held)
+
+    async def sweep(self, *, now: float) -> int:
+        swept: int = await self._database.write(self._sweep, now)
+        return swept
+
+    # --- adding --------------------------------------------------------------------------------------
+
+    def _append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+        box = self._boxes.obtain(queue)
+        added = delayed = 0
+        for message in batch:
+            place = box.start | self._database.next_number()
+            self._execute(
+                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, box) DO NOTHING",
+                (
+                    place,
+                    box.id,
+                    message.id,
+                    message.body,
+                    message.ttl,
+                    message.created,
+                    message.visible,
+                    message.expires,
+                    message.client,
+                ),
+            )
+            if not self._database.changes():
+                continue
+            added += 1
+            if message.visible <= message.created:
+                self._execute("INSERT INTO ready VALUES (?, ?)", (place, message.claim_count))
+            else:
+                delayed += 1
+                self._execute(
+                    "INSERT INTO delayed VALUES (?, ?, ?, ?)",
+                    (place, box.id, message.visible, message.claim_count),
+                )
+                box.next_due = min(box.next_due, message.visible)
+        self._boxes.change(box, total=added, delayed=delayed)
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    def _page(
+        self, queue: QueueKey, view: View, sequence: int, limit: int, now: float
+    ) -> tuple[list[Row], int]:
+        """Rows after a sequence number, and the number to go on from when more may follow, else 0."""
+        box = self._boxes.get(queue)
+        if box is None:
+            return [], 0
+        after, until, goes_on = box.start | sequence, box.end, 0
+        if view.without_client is not None and box.total > WINDOW:
+            last = self._execute(
+                "SELECT place FROM message WHERE place > ? AND place < ? ORDER BY place LIMIT 1 OFFSET ?",
+                (after, box.end, WINDOW),
+            ).fetchone()
+            if last is not None:
+                until, goes_on = last[0], (last[0] & SEQUENCE_MASK) - 1
+        rows = self._listed(READY, (), (after, until, now), (), view.without_client, limit)
+        due = box.next_due <= now
+        others = []
+        if box.held:
+            if view.include_claimed:
+                others += self._listed(HELD, (now,), (after, until, now), (), view.without_client, limit)
+            elif due:
+                others += self._listed(
+                    LAPSED, (), (after, until, now), (box.id, now), view.without_client, limit
+                )
+        if box.delayed:
+            if view.include_delayed:
+                others += self._listed(DELAYED, (), (after, until, now), (), view.without_client, limit)
+            elif due:
+                others += self._listed(
+                    ARRIVED, (), (after, until, now), (box.id, now), view.without_client, limit
+                )
+        if others:
+            rows = sorted(rows + others)[:limit]
+        return rows, 0 if len(rows) == limit else goes_on
+
+    def _listed(
+        self, query: str, before: Row, span: Row, rest: Row, without: str | None, limit: int
+    ) -> list[Row]:
+        if without is None:
+            return self._execute(query, (*before, *span, *rest, limit)).fetchall()
+        return self._execute(FILTERED[query], (*before, *span, without, *rest, limit)).fetchall()
+
+    def _fetch(self, queue: QueueKey, ids: Sequence[str], now: float) -> list[Message]:
+        box = self._boxes.get(queue)
+        if box is None:
+            return []
+        rows = (self._row(box, id_, now) for id_ in dict.fromkeys(ids))
+        return [_message(row) for row in rows if row is not None]
+
+    def _row(self, box: Box, id_: str, now: float) -> Row | None:
+        row = self._execute(BY_ID, (id_, box.id, now)).fetchone()
+        if row is None or row[1] is not None:  # in ready, the usual place
+            return row
+        place = row[0]
+        held = self._execute("SELECT claims, claim, due FROM held WHERE place = ?", (place,)).fetchone()
+        if held is not None:
+            claims, claim, due = held
+            return (place, claims, claim if due > now else None, *row[3:])
+        claims = self._execute("SELECT claims FROM delayed WHERE place = ?", (place,)).fetchone()[0]
+        return (place, claims, None, *row[3:])
+
+    def _stats(self, queue: QueueKey, now: float) -> Stats:
+        box = self._boxes.get(queue)
+        if box is None or not box.total:
+            return Stats()
+        span = (box.start, box.end, now)
+        (expired,) = self._execute(
+            "SELECT count(*) FROM message INDEXED BY message_expires"
+            " WHERE expires <= ? AND place > ? AND place < ?",
+            (now, box.start, box.end),
+        ).fetchone()
+        claimed = box.held
+        if box.held:
+            (lapsed,) = self._execute(
+                "SELECT count(*) FROM held WHERE box = ? AND due <= ?", (box.id, now)
+            ).fetchone()
+            claimed -= lapsed
+        ends = self._ends(READY, span)
+        if box.held:
+            ends += self._ends(HELD, (now, *span))
+        if box.delayed:
+            ends += self._ends(ARRIVED, (*span, box.id, now))
+        oldest, newest = min(ends, default=None), max(ends, default=None)
+        return Stats(
+            free=box.total - expired - claimed,
+            claimed=claimed,
+            oldest=Edge(id=oldest[3], created=oldest[6]) if oldest else None,
+            newest=Edge(id=newest[3], created=newest[6]) if newest else None,
+        )
+
+    def _ends(self, query: str, args: Row) -> list[Row]:
+        first = self._execute(query, (*args, 1)).fetchall()
+        last = self._execute(query.replace("ORDER BY s.place", "ORDER BY s.place DESC"), (*args, 1)).fetchall()
+        return first + last
+
+    # --- claims --------------------------------------------------------------------------------------
+
+    def _visible(self, box: Box, limit: int, now: float) -> list[Row]:
+        """The oldest messages that can be handed out. Tells the box when next something comes due."""
+        span = (box.start, box.end, now)
+        rows = self._execute(READY, (*span, limit)).fetchall()
+        if box.next_due <= now and (box.held or box.delayed):
+            rows += self._execute(LAPSED, (*span, box.id, now, limit)).fetchall()
+            rows += self._execute(ARRIVED, (*span, box.id, now, limit)).fetchall()
+            rows = sorted(rows)[:limit]
+            box.next_due = self._earliest_due(box)
+        return rows
+
+    def _earliest_due(self, box: Box) -> float:
+        (due,) = self._execute(
+            "SELECT min(coalesce((SELECT min(due) FROM held WHERE box = ?1), 9e999),"
+            " coalesce((SELECT min(due) FROM delayed WHERE box = ?1), 9e999))",
+            (box.id,),
+        ).fetchone()
+        return float(due)
+
+    def _leave(self, box: Box, places: list[int]) -> None:
+        """Take places out of ready, held and delayed, wherever each is."""
+        keys = [(place,) for place in places]
+        left = len(places) - self._count_deleted("DELETE FROM ready WHERE place = ?", keys)
+        if left and box.held:
+            gone = self._count_deleted("DELETE FROM held WHERE place = ?", keys)
+            self._boxes.change(box, held=-gone)
+            left -= gone
+        if left:
+            self._boxes.change(box, delayed=-self._count_deleted("DELETE FROM delayed WHERE place = ?", keys))
+
+    def _count_deleted(self, statement: str, keys: Sequence[Row]) -> int:
+        before = self._database.total_changes()
+        self._database.executemany(statement, keys)
+        return self._database.total_changes() - before
+
+    def _remove(self, box: Box, places: list[int]) -> None:
+        """Delete messages for good."""
+        self._leave(box, places)
+        self._database.executemany("DELETE FROM message WHERE place = ?", [(place,) for place in places])
+        self._boxes.change(box, total=-len(places))
+
+    def _extend(self, lease: Lease, rows: list[Row]) -> list[Row]:
+        """Lengthen the lives of messages that would end before the lease; the rows as they are then."""
+        due, ttl, expires = lease.due, lease.ttl + lease.grace, lease.due + lease.grace
+        extended = []
+        for row in rows:
+            if row[8] < due:
+                self._execute("UPDATE message SET ttl = ?, expires = ? WHERE place = ?", (ttl, expires, row[0]))
+                row = (*row[:5], ttl, *row[6:8], expires, row[9])
+            extended.append(row)
+        return extended
+
+    def _claim(self, queue: QueueKey, lease: Lease, limit: int, now: float) -> list[Message]:
+        box = self._boxes.get(queue)
+        if box is None:
+            return []
+        rows = self._visible(box, limit, now)
+        if not rows:
+            return []
+        due = lease.due
+        self._leave(box, [row[0] for row in rows])
+        self._database.executemany(
+            "INSERT INTO held VALUES (?, ?, ?, ?, ?)",
+            [(row[0], box.id, due, lease.id, row[1] + 1) for row in rows],
+        )
+        self._boxes.change(box, held=len(rows))
+        box.next_due = min(box.next_due, due)
+        self._store_lease(box, lease)
+        return [_message((row[0], row[1] + 1, lease.id, *row[3:])) for row in self._extend(lease, rows)]
+
+    def _store_lease(self, box: Box, lease: Lease) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?)",
+            (box.id, lease.id, lease.ttl, lease.grace, lease.since, lease.due),
+        )
+
+    def _under(self, queue: QueueKey, claim: str, now: float) -> tuple[Lease, list[Row]] | None:
+        """A live lease and the rows it holds; None when it is not live or holds nothing."""
+        box = self._boxes.get(queue)
+        if box is None:
+            return None
+        found = self._execute(
+            "SELECT ttl, grace, since, due FROM lease WHERE box = ? AND id = ? AND due > ?", (box.id, claim, now)
+        ).fetchone()
+        if found is None:
+            return None
+        ttl, grace, since, due = found
+        rows = self._execute(UNDER_CLAIM, (box.start, box.end, now, box.id, due, claim)).fetchall()
+        return (Lease(id=claim, ttl=ttl, grace=grace, since=since), rows) if rows else None
+
+    def _renew(self, queue: QueueKey, lease: Lease, now: float) -> bool:
+        found = self._under(queue, lease.id, now)
+        if found is None:
+            return False
+        box, rows = self._boxes.obtain(queue), found[1]
+        self._database.executemany(
+            "UPDATE held SET due = ? WHERE place = ?", [(lease.due, row[0]) for row in rows]
+        )
+        self._extend(lease, rows)
+        self._store_lease(box, lease)
+        box.next_due = min(box.next_due, lease.due)
+        return True
+
+    def _release(self, queue: QueueKey, claim: str, now: float) -> bool:
+        found = self._under(queue, claim, now)
+        if found is None:
+            return False
+        box, rows = self._boxes.obtain(queue), found[1]
+        self._leave(box, [row[0] for row in rows])
+        self._database.executemany("INSERT INTO ready VALUES (?, ?)", [row[:2] for row in rows])
+        self._execute("DELETE FROM lease WHERE box = ? AND id = ?", (box.id, claim))
+        return True
+
+    # --- taking out ----------------------------------------------------------------------------------
+
+    def _delete(self, queue: QueueKey, ids: Sequence[str], holder: Holder, now: float) -> list[str]:
+        box = self._boxes.get(queue)
+        if box is None:
+            return []
+        gone = []
+        for id_ in dict.fromkeys(ids):
+            row = self._row(box, id_, now)
+            if row is None:
+                continue
+            allowed = holder.unclaimed if row[2] is None else row[2] in holder.claims
+            if allowed or holder.anyone:
+                gone.append(row)
+        if gone:
+            self._remove(box, [row[0] for row in gone])
+            for claim in {row[2] for row in gone} - {None}:
+                self._end_empty_lease(box, claim)
+        return [row[3] for row in gone]
+
+    def _end_empty_lease(self, box: Box, claim: str) -> None:
+        self._execute(
+            "DELETE FROM lease WHERE box = ?1 AND id = ?2 AND NOT EXISTS (SELECT 1 FROM held"
+            " WHERE box = ?1 AND due = lease.due AND claim = ?2)",
+            (box.id, claim),
+        )
+
+    def _pop(self, queue: QueueKey, limit: int, now: float) -> list[Message]:
+        box = self._boxes.get(queue)
+        if box is None:
+            return []
+        rows = self._visible(box, limit, now)
+        if rows:
+            self._remove(box, [row[0] for row in rows])
+        return [_message(row) for row in rows]
+
+    def _end_delays(self, queue: QueueKey) -> None:
+        box = self._boxes.get(queue)
+        if box is None or not box.delayed:
+            return
+        self._execute(
+            "UPDATE message SET visible = created WHERE place IN (SELECT place FROM delayed WHERE box = ?)",
+            (box.id,),
+        )
+        self._execute("INSERT INTO ready SELECT place, claims FROM delayed WHERE box = ?", (box.id,))
+        self._execute("DELETE FROM delayed WHERE box = ?", (box.id,))
+        self._boxes.change(box, delayed=-box.delayed)
+
+    def _purge(self, queue: QueueKey) -> None:
+        box = self._boxes.get(queue)
+        if box is not None:
+            self._boxes.abandon(box)
+
+    # --- sweeping ------------------------------------------------------------------------------------
+
+    def _sweep(self, now: float) -> int:
+        return (
+            self._reclaim_dead_box()
+            + self._drop_expired(now)
+            + self._drop_leases(now)
+            + self._settle(now)
+        )
+
+    def _reclaim_dead_box(self) -> int:
+        row = self._execute("SELECT id FROM box WHERE dead = 1 LIMIT 1").fetchone()
+        if row is None:
+            return 0
+        (number,) = row
+        span = (number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS, SWEEP_ROWS)
+        reclaimed = 0
+        for table in _TABLES:
+            reclaimed += self._count_deleted(
+                f"DELETE FROM {table} WHERE place IN"
+                f" (SELECT place FROM {table} WHERE place > ? AND place < ? LIMIT ?)",
+                [span],
+            )
+        reclaimed += self._count_deleted(
+            "DELETE FROM lease WHERE box = ?1 AND id IN (SELECT id FROM lease WHERE box = ?1 LIMIT ?2)",
+            [(number, SWEEP_ROWS)],
+        )
+        if not reclaimed:
+            self._execute("DELETE FROM box WHERE id = ?", (number,))
+        return reclaimed or 1
+
+    def _drop_expired(self, now: float) -> int:
+        rows = self._execute(
+            "SELECT box, place FROM message WHERE expires <= ? LIMIT ?", (now, SWEEP_ROWS)
+        ).fetchall()
+        by_box: dict[int, list[int]] = {}
+        for number, place in rows:
+            by_box.setdefault(number, []).append(place)
+        for number, places in by_box.items():
+            box = self._boxes.by_number(number)
+            if box is not None:
+                self._remove(box, places)
+            else:  # dead, so nobody counts them
+                for table in _TABLES:
+                    self._database.executemany(
+                        f"DELETE FROM {table} WHERE place = ?", [(place,) for place in places]
+                    )
+        return len(rows)
+
+    def _drop_leases(self, now: float) -> int:
+        return self._count_deleted(
+            "DELETE FROM lease WHERE (box, id) IN (SELECT box, id FROM lease WHERE due <= ? LIMIT ?)",
+            [(now, SWEEP_ROWS)],
+        )
+
+    def _settle(self, now: float) -> int:
+        """Move what came due back to ready, so that claims need not sort it; a few queues at a time."""
+        moved = 0
+        for table in ("held", "delayed"):
+            number = self._settled[table]
+            for _ in range(SWEEP_BOXES):
+                row = self._execute(
+                    f"SELECT box, due FROM {table} INDEXED BY {table}_due"
+                    " WHERE box > ? ORDER BY box, due LIMIT 1",
+                    (number,),
+                ).fetchone()
+                if row is None:
+                    number = 0
+                    break
+                number = row[0]
+                if row[1] <= now:
+                    moved += self._settle_box(table, number, now)
+            self._settled[table] = number
+        return moved
+
+    def _settle_box(self, table: str, number: int, now: float) -> int:
+        box = self._boxes.by_number(number)
+        if box is None:
+            return 0
+        rows = self._execute(
+            f"SELECT place, claims FROM {table} WHERE box = ? AND due <= ? LIMIT ?", (number, now, SWEEP_ROWS)
+        ).fetchall()
+        self._leave(box, [row[0] for row in rows])
+        self._database.executemany("INSERT INTO ready VALUES (?, ?)", rows)
+        return len(rows)

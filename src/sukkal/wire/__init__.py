@@ -1,0 +1,1 @@
+"""What all transports share: statuses, media types, links."""

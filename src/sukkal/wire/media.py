@@ -1,0 +1,127 @@
+"""JSON in: documents, fields and messages, with the API's own words for what is wrong with them."""
+
+import re
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Raw
+
+from sukkal.errors import Invalid, InvalidBody
+from sukkal.limits import INT64_MAX, INT64_MIN
+from sukkal.requests import NewMessage
+
+# A number that may not fit 64 bits: enough digits in a row, or an exponent of three digits.
+_SUSPECT = re.compile(rb"\d{19}|[eE]\+?\d{3}")
+
+_UNPARSABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Posted(msgspec.Struct):
+    messages: list[NewMessage]
+
+
+_decode_any = msgspec.json.Decoder().decode
+_decode_posted = msgspec.json.Decoder(_Posted).decode
+_decode_raw_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_raw_array = msgspec.json.Decoder(list[Raw]).decode
+
+
+def document(raw: bytes) -> dict[str, Any] | list[Any]:
+    """A JSON object or array; InvalidBody for anything else."""
+    try:
+        value = _decode_any(raw)
+    except _UNPARSABLE as exc:
+        raise InvalidBody("Request body could not be parsed.") from exc
+    if not isinstance(value, dict | list):
+        raise InvalidBody("Request body could not be parsed.")
+    if _SUSPECT.search(raw):
+        _check_integers(value)
+    return value
+
+
+def _check_integers(value: Any) -> None:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+        elif isinstance(item, int) and not INT64_MIN <= item <= INT64_MAX:
+            raise InvalidBody("JSON contains integer that is too large.")
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    value = document(raw)
+    if not isinstance(value, dict):
+        raise InvalidBody("Document type not supported.")
+    return value
+
+
+def messages(raw: bytes) -> list[NewMessage]:
+    """The messages of a post. Their bodies stay as they were sent, and are known to be JSON."""
+    try:
+        # The decoder steps over raw values without looking at their text and numbers.
+        if _SUSPECT.search(raw) is None and (raw.isascii() or raw.decode()):
+            return _decode_posted(raw).messages
+    except _UNPARSABLE:
+        pass
+    return _diagnosed_messages(raw)
+
+
+def _diagnosed_messages(raw: bytes) -> list[NewMessage]:
+    """The same, a step at a time, to say what is wrong; or to accept what only looked suspect."""
+    value = document(raw)
+    if not isinstance(value, dict) or "messages" not in value:
+        raise Invalid("No messages were found in the request body.")
+    if not isinstance(value["messages"], list):
+        raise InvalidBody("Document type not supported.")
+    return [_message(item) for item in _decode_raw_array(_decode_raw_object(raw)["messages"])]
+
+
+def _message(raw: Raw) -> NewMessage:
+    if not isinstance(_decode_any(raw), dict):
+        raise InvalidBody("Document type not supported.")
+    fields = _decode_raw_object(raw)
+    if "body" not in fields:
+        raise InvalidBody('Missing "body" field.')
+    times = {
+        name: checked(_decode_any(fields[name]), int, name) for name in ("ttl", "delay") if name in fields
+    }
+    return NewMessage(body=fields["body"], **times)
+
+
+def fields(value: dict[str, Any], types: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Those members of an object that are wanted, each of its type; others are ignored.
+
+    A type that admits None takes `null` as absent.
+    """
+    for name in required:
+        if name not in value:
+            raise InvalidBody(f'Missing "{name}" field.')
+    found = {}
+    for name, wanted in types.items():
+        if name in value and not (value[name] is None and type(None) in get_args(wanted)):
+            found[name] = checked(value[name], plain_type(wanted), name)
+    return found
+
+
+def plain_type(annotation: Any) -> type:
+    """`int` for `int`, `int | None`; `list` for `list[str]`; and so on."""
+    for part in get_args(annotation):
+        if isinstance(annotation, type) or getattr(annotation, "__origin__", None) is not None:
+            break
+        if part is not type(None):
+            return plain_type(part)
+    origin = getattr(annotation, "__origin__", annotation)
+    assert isinstance(origin, type)
+    return origin
+
+
+def checked(value: Any, wanted: type, name: str) -> Any:
+    """The value of a field, if it is of the wanted type; `true` passes for 1, as it always has."""
+    if wanted is int and isinstance(value, bool):
+        return int(value)
+    if isinstance(value, wanted) and not (wanted is not bool and isinstance(value, bool)):
+        return value
+    raise InvalidBody(f'The value of the "{name}" field must be a {wanted.__name__}.')
