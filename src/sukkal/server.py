@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -11,13 +12,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
-import uvicorn
 
 from sukkal.config import Settings
 from sukkal.core.service import Service
 from sukkal.errors import StoreInUse, StoreUnavailable
 from sukkal.http.app import HttpApp
 from sukkal.http.identity import ClientIds
+from sukkal.http.server import Server
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.registry import UnknownScheme, open_backend
 
@@ -69,11 +70,14 @@ async def _serve(settings: Settings) -> int:
             admin_mode=settings.admin_mode,
             checksums=settings.enable_checksum,
         )
-        server = _Server(app)
+        server = Server(app)
         sweeping = asyncio.create_task(service.sweep(time.time))
         try:
             serving = asyncio.create_task(server.serve([listener]))
             await asyncio.wait({serving, asyncio.create_task(server.ready.wait())}, return_when="FIRST_COMPLETED")
+            # What is there now stays: the collector need not look at it again, nor run as often.
+            gc.freeze()
+            gc.set_threshold(10_000, 20, 50)
             _announce(settings, listener, backend)
             await _until_told_to_stop(app, server, settings.drain_timeout)
             await serving
@@ -85,37 +89,7 @@ async def _serve(settings: Settings) -> int:
     return 0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: signals are answered by draining first."""
-
-    def __init__(self, app: HttpApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]
-                interface="asgi3",
-                http="httptools",
-                loop="none",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=4096,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield
-
-
-async def _until_told_to_stop(app: HttpApp, server: _Server, drain_timeout: float) -> None:
+async def _until_told_to_stop(app: HttpApp, server: Server, drain_timeout: float) -> None:
     """Serve until a signal; then refuse new requests until those in flight are answered."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()

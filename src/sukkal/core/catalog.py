@@ -40,9 +40,16 @@ class Catalog:
         self._writes = 0
         self._removing: dict[QueueKey, asyncio.Event] = {}
 
-    async def get(self, key: QueueKey, *, now: float) -> Entry | None:
+    def cached(self, key: QueueKey, now: float) -> Entry | None:
+        """The queue's record if it is at hand; None says nothing about whether there is one."""
         entry = self._cache.get(key)
         if entry is not None and entry.read <= now < entry.read + CACHE_SECONDS:
+            return entry
+        return None
+
+    async def get(self, key: QueueKey, *, now: float) -> Entry | None:
+        entry = self.cached(key, now)
+        if entry is not None:
             return entry
         writes = self._writes
         document = await self._documents.get(self._shelf(key.project), key.name, now=now)

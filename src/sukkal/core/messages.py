@@ -42,7 +42,8 @@ class Messages:
 
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
-        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        key = QueueKey(ctx.project, queue)
+        entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         own = entry.attributes.max_post_size if entry else None
         service = self._limits.max_messages_post_size
         return service if own is None else min(own, service)
@@ -86,8 +87,8 @@ class Messages:
         Afterwards the queue exists and holds them, or was deleted with them.
         """
         while True:
-            entry = await self._catalog.ensure(key, now=now)
             removals = self._catalog.removals
+            entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
             await self._store.append(key, batch(entry.attributes))
             if removals == self._catalog.removals:
                 return
@@ -119,7 +120,7 @@ class Messages:
             limit = request.limit
         self._limits.check_message_limit(limit)
         key = QueueKey(ctx.project, request.queue)
-        entry = await self._catalog.get(key, now=ctx.now)
+        entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         marker = request.marker
         if marker is not None and is_id(marker):
             # Some clients page with the id of the last message they saw.

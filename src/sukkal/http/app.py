@@ -6,7 +6,6 @@ document. Everything about queues, messages and claims is decided behind `Servic
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -16,8 +15,8 @@ from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
 from sukkal.http import identity, query
 from sukkal.http.home import VERSIONS, home_document
-from sukkal.http.identity import ClientIds
-from sukkal.http.render import Answer, Renderers, encode
+from sukkal.http.identity import ClientIds, RequestIds
+from sukkal.http.render import JSON, Answer, Renderers, encode
 from sukkal.http.routes import Endpoint, Resource, Router
 from sukkal.limits import MAX_PROJECT, is_name
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
@@ -31,9 +30,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
-JSON = b"application/json"
 FORM = b"application/x-www-form-urlencoded"
 RETRY_AFTER = b"2"  # seconds, for a caller that meets a server about to stop
+CACHEABLE = (b"cache-control", b"max-age=86400")
 CLOSE = (b"connection", b"close")
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
 MEDIA_RANGES = frozenset((b"*/*", b"application/*", JSON))
@@ -66,6 +65,7 @@ class HttpApp:
         self.draining = False
         self.in_flight = 0
         self._idle = asyncio.Event()
+        self._request_ids = RequestIds()
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
@@ -81,53 +81,40 @@ class HttpApp:
             await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = new_request_id()
+        request_id = self._request_ids.next()
         self.in_flight += 1
         try:
-            status, headers, body = await self._respond(scope, receive, request_id)
-            headers.append((b"x-openstack-request-id", request_id.encode()))
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            try:
+                if self.draining:
+                    raise _stopping()
+                answer = await self._answer(scope, receive, request_id)
+            except Refused as refused:
+                answer = _error(refused.status, refused.document, refused.headers)
+            except ServiceError as error:
+                answer = _error(status_of(error), {"title": error.title, "description": error.message})
+            except Exception:
+                log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+                answer = _error(
+                    500,
+                    {
+                        "title": "Internal server error",
+                        "description": f"The request could not be served. It is logged as {request_id}.",
+                    },
+                )
+            headers = [
+                (b"content-type", answer.media_type),
+                (b"x-openstack-request-id", request_id.encode()),
+                *answer.headers,
+            ]
+            if answer.status != 204:
+                headers.append((b"content-length", b"%d" % len(answer.body)))
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
         finally:
             self.in_flight -= 1
             self._idle.set()
 
-    async def _respond(
-        self, scope: Scope, receive: Receive, request_id: str
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        try:
-            if self.draining:
-                raise Refused(
-                    503,
-                    "Service temporarily unavailable",
-                    "The server is stopping. Please try again in a few seconds.",
-                    (b"retry-after", RETRY_AFTER),
-                    CLOSE,
-                )
-            answer = await self._answer(scope, receive, request_id)
-        except ServiceError as error:
-            return _error(status_of(error), {"title": error.title, "description": error.message})
-        except Refused as refused:
-            return _error(refused.status, refused.document, refused.headers)
-        except Exception:
-            log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
-            return _error(
-                500,
-                {
-                    "title": "Internal server error",
-                    "description": f"The request could not be served. It is logged as {request_id}.",
-                },
-            )
-        if isinstance(answer, Answer):
-            headers = [(b"content-type", JSON)]
-            if answer.status != 204:
-                headers.append((b"content-length", b"%d" % len(answer.body)))
-            if answer.location is not None:
-                headers.append((b"location", answer.location.encode()))
-            return answer.status, headers, answer.body
-        return answer
-
-    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Any:
+    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         path, method = scope["path"], scope["method"]
         if path == "/":
             return self._versions(method)
@@ -173,13 +160,9 @@ class HttpApp:
         self._service.authorize(operation, ctx)
         fields: dict[str, Any] = dict(zip(endpoint.path_fields, values, strict=True))
         if parameters:
-            fields |= query.fields(parameters, endpoint.query_types)
+            fields |= endpoint.query.fields(parameters)
             if operation.filters:
-                fields["filters"] = {
-                    name: texts[-1]
-                    for name, texts in parameters.items()
-                    if name not in endpoint.query_types
-                }
+                fields["filters"] = endpoint.query.others(parameters)
         if operation.body is not Body.NONE:
             fields |= await self._read_body(endpoint, ctx, headers, receive, fields["queue"])
         request = operation.request(**fields)
@@ -196,15 +179,10 @@ class HttpApp:
             raise _method_not_allowed(b"GET, OPTIONS")
         return Answer(300, VERSIONS)
 
-    def _home_document(self, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def _home_document(self, method: str) -> Answer:
         if method != "GET":
             raise _method_not_allowed(b"GET, OPTIONS")
-        headers = [
-            (b"content-type", b"application/json-home"),
-            (b"cache-control", b"max-age=86400"),
-            (b"content-length", b"%d" % len(self._home)),
-        ]
-        return 200, headers, self._home
+        return Answer(200, self._home, (CACHEABLE,), b"application/json-home")
 
     # --- bodies --------------------------------------------------------------------------------------
 
@@ -245,13 +223,6 @@ class HttpApp:
         if form is Body.METADATA:
             return {"metadata": document}
         return media.fields(document, endpoint.body_types, operation.required)
-
-
-def new_request_id() -> str:
-    """`req-` and a random UUID (version 4)."""
-    bits = random.getrandbits(128)
-    digits = f"{bits & ~(0xF << 76) & ~(0b11 << 62) | (4 << 76) | (0b10 << 62):032x}"
-    return f"req-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _headers(given: list[tuple[bytes, bytes]]) -> Headers:
@@ -320,17 +291,15 @@ def _method_not_allowed(allow: bytes) -> Refused:
     return Refused(405, "405 Method Not Allowed", None, (b"allow", allow))
 
 
-def _error(
-    status: int, document: dict[str, str], headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    body = encode(document)
-    return (
-        status,
-        [
-            (b"content-type", JSON),
-            (b"content-length", b"%d" % len(body)),
-            (b"vary", b"Accept"),
-            *headers,
-        ],
-        body,
+def _stopping() -> Refused:
+    return Refused(
+        503,
+        "Service temporarily unavailable",
+        "The server is stopping. Please try again in a few seconds.",
+        (b"retry-after", RETRY_AFTER),
+        CLOSE,
     )
+
+
+def _error(status: int, document: dict[str, str], headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+    return Answer(status, encode(document), ((b"vary", b"Accept"), *headers))

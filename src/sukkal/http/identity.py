@@ -1,10 +1,13 @@
 """Who calls: the headers that fill the Context, and what is wrong with them."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 
 from sukkal.errors import InvalidIdentity
+
+_UUID_DIGITS = re.compile("[0-9a-f]{32}")
 
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
 
@@ -36,10 +39,11 @@ class ClientIds:
 
 
 def _uuid(value: bytes) -> str:
-    try:
-        return uuid.UUID(value.decode()).hex
-    except ValueError as exc:
-        raise InvalidIdentity("Malformed hexadecimal UUID.", title="Wrong UUID value") from exc
+    text = value.decode("latin-1").lower().removeprefix("urn:").removeprefix("uuid:")
+    digits = text.strip("{}").replace("-", "")
+    if _UUID_DIGITS.fullmatch(digits) is None:
+        raise InvalidIdentity("Malformed hexadecimal UUID.", title="Wrong UUID value")
+    return digits
 
 
 def project(headers: Mapping[bytes, bytes]) -> str:
@@ -62,3 +66,21 @@ def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     if not value:
         return frozenset()
     return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
+
+
+class RequestIds:
+    """Mints `req-<uuid>`, random (version 4) but for its last field, which counts up."""
+
+    def __init__(self) -> None:
+        self._prefix = ""
+        self._count = 0
+        self._end = 0
+
+    def next(self) -> str:
+        if self._count == self._end:
+            text = str(uuid.uuid4())
+            self._prefix = f"req-{text[:24]}"
+            self._count = int(text[24:], 16) >> 12 << 12
+            self._end = self._count + (1 << 12)
+        self._count += 1
+        return f"{self._prefix}{self._count - 1:012x}"

@@ -1,26 +1,54 @@
 """Query parameters: `?limit=3&echo=true` → fields of a request."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 from sukkal.errors import InvalidParameter
 from sukkal.wire.media import plain_type
 
+LONGEST_CACHED = 256  # bytes; callers that poll repeat short queries
+
 _TRUE = frozenset(("true", "True", "t", "yes", "y", "1", "on"))
 _FALSE = frozenset(("false", "False", "f", "no", "n", "0", "off"))
 
 
-def parameters(query: bytes) -> dict[str, list[str]]:
-    """Values by name, in order; a blank value counts as absent."""
+Parameters = Mapping[str, list[str]]
+
+
+def parameters(query: bytes) -> Parameters:
+    """Values by name, in order; a blank value counts as absent. Not to be changed: it may be cached."""
+    return _cached(query) if len(query) <= LONGEST_CACHED else _parsed(query)
+
+
+def _parsed(query: bytes) -> Parameters:
     found: dict[str, list[str]] = {}
     for name, value in parse_qsl(query.decode("latin-1")):
         found.setdefault(name, []).append(value)
     return found
 
 
-def fields(given: dict[str, list[str]], types: dict[str, Any]) -> dict[str, Any]:
-    """The wanted parameters, each read as its type; InvalidParameter when it cannot be."""
-    return {name: _read(name, given[name], plain_type(types[name])) for name in types if name in given}
+_cached = lru_cache(1024)(_parsed)
+
+
+class QueryReader:
+    """Reads the parameters an operation knows as fields of its request."""
+
+    def __init__(self, types: Mapping[str, Any]) -> None:
+        self._types = {name: plain_type(kind) for name, kind in types.items()}
+
+    def fields(self, given: Parameters) -> dict[str, Any]:
+        """Each given parameter as its type; InvalidParameter when it cannot be read so."""
+        return {
+            name: _read(name, values, self._types[name])
+            for name, values in given.items()
+            if name in self._types
+        }
+
+    def others(self, given: Parameters) -> dict[str, str]:
+        """Parameters the operation does not know."""
+        return {name: values[-1] for name, values in given.items() if name not in self._types}
 
 
 def _read(name: str, values: list[str], wanted: type) -> Any:

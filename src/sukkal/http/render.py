@@ -17,10 +17,14 @@ from sukkal.wire import links
 encode = msgspec.json.Encoder().encode
 
 
+JSON = b"application/json"
+
+
 class Answer(Struct, frozen=True):
     status: int
     body: bytes = b""
-    location: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    media_type: bytes = JSON
 
 
 class _Link(Struct):
@@ -135,7 +139,7 @@ class Renderers:
         return _Queue(queue.name, links.queue(queue.name), metadata)
 
     def _created_queue(self, _ctx: Context, request: r.CreateQueue, result: r.QueueCreated) -> Answer:
-        return Answer(201 if result.created else 204, location=links.queue(request.queue))
+        return Answer(201 if result.created else 204, b"", _location(links.queue(request.queue)))
 
     def _metadata(self, _ctx: Context, _request: Any, result: r.QueueMetadata) -> Answer:
         return Answer(200, encode(result.shown))
@@ -186,7 +190,7 @@ class Renderers:
         self, status: int, ctx: Context, queue: str, found: list[Message], location: str | None = None
     ) -> Answer:
         messages = [self._message(ctx, queue, message) for message in found]
-        return Answer(status, encode(_Messages(messages)), location)
+        return Answer(status, encode(_Messages(messages)), _location(location) if location else ())
 
     def _one(self, ctx: Context, request: r.GetMessage, result: Message) -> Answer:
         return Answer(200, encode(self._message(ctx, request.queue, result)))
@@ -194,7 +198,8 @@ class Renderers:
     def _posted(self, _ctx: Context, request: r.PostMessages, result: r.MessagesPosted) -> Answer:
         base = links.messages(request.queue)
         resources = [f"{base}/{id_}" for id_ in result.ids]
-        return Answer(201, encode({"resources": resources}), f"{base}?ids={','.join(result.ids)}")
+        location = f"{base}?ids={','.join(result.ids)}"
+        return Answer(201, encode({"resources": resources}), _location(location))
 
     def _popped(
         self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None
@@ -237,6 +242,10 @@ class Renderers:
 
     def _health(self, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Answer:
         return Answer(200, encode(result))
+
+
+def _location(href: str) -> tuple[tuple[bytes, bytes]]:
+    return ((b"location", href.encode()),)
 
 
 def _age(ctx: Context, since: float) -> int:

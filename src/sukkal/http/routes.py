@@ -1,9 +1,17 @@
 """Paths → operations: a tree of path segments, grown from the table."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, get_type_hints
 
+from sukkal.http.query import Parameters, QueryReader
 from sukkal.operations import PATH_FIELDS, Body, Operation
+
+LONGEST_CACHED = 160  # characters of a path; those of busy queues are shorter
+
+# Keys of the tree that no path segment can equal.
+_VARIABLE = object()
+_HERE = object()
 
 # Fields a body may fill, for each way of carrying one.
 _OBJECT = (Body.OPTIONAL, Body.REQUIRED)
@@ -17,13 +25,13 @@ class Endpoint:
         types = get_type_hints(operation.request)
         variables = [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
         self.path_fields = tuple(PATH_FIELDS[variable] for variable in variables)
-        self.query_types = {name: types[name] for name in operation.query}
+        self.query = QueryReader({name: types[name] for name in operation.query})
         self.body_types: dict[str, Any] = {}
         if operation.body in _OBJECT:
             self.body_types = {
                 name: kind
                 for name, kind in types.items()
-                if name not in self.path_fields and name not in self.query_types
+                if name not in self.path_fields and name not in operation.query
             }
 
 
@@ -41,7 +49,7 @@ class Resource:
         (self.selected if operation.selected_by else self.endpoints)[method] = endpoint
         self.names_queue = "queue" in endpoint.path_fields
 
-    def endpoint(self, method: str, parameters: dict[str, list[str]]) -> Endpoint:
+    def endpoint(self, method: str, parameters: Parameters) -> Endpoint:
         selected = self.selected.get(method)
         if selected is not None and selected.operation.selected_by in parameters:
             return selected
@@ -54,24 +62,28 @@ class Resource:
 
 class Router:
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._root: dict[str, Any] = {}
+        self._root: dict[object, Any] = {}
         for operation in operations:
             node = self._root
             for part in operation.http[1].split("/"):
-                node = node.setdefault("{}" if part.startswith("{") else part, {})
-            node.setdefault(None, Resource()).add(operation)
+                node = node.setdefault(_VARIABLE if part.startswith("{") else part, {})
+            node.setdefault(_HERE, Resource()).add(operation)
+        self._cached = lru_cache(4096)(self._match)
 
     def match(self, path: str) -> tuple[Resource, list[str]] | None:
         """The resource at `path`, and the values of its variables in order."""
+        return self._cached(path) if len(path) <= LONGEST_CACHED else self._match(path)
+
+    def _match(self, path: str) -> tuple[Resource, list[str]] | None:
         node = self._root
         values = []
         for part in path.split("/"):
             child = node.get(part)
             if child is None:
-                child = node.get("{}")
+                child = node.get(_VARIABLE)
                 if child is None:
                     return None
                 values.append(part)
             node = child
-        resource = node.get(None)
+        resource = node.get(_HERE)
         return (resource, values) if resource is not None else None

@@ -1,6 +1,6 @@
 """Where things are found: path-relative references, as every answer gives them."""
 
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 QUEUES = "/v2/queues"
 
@@ -25,4 +25,9 @@ def claim(queue_name: str, claim_id: str) -> str:
 
 def next_page(path: str, query: dict[str, str], marker: str) -> str:
     """The page after `marker`, with the same query."""
-    return f"{path}?{urlencode(query | {'marker': marker}, quote_via=quote)}"
+    given = "".join([f"{_quoted(name)}={_quoted(value)}&" for name, value in query.items()])
+    return f"{path}?{given}marker={_quoted(marker)}"
+
+
+def _quoted(text: str) -> str:
+    return text if text.isascii() and text.replace("_", "").isalnum() else quote(text, safe="")

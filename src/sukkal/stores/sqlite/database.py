@@ -68,6 +68,8 @@ class Database:
 
     def _open(self) -> apsw.Connection:
         connection = self._connect()
+        # Plans must not depend on bound values: SQLite would compile `LIMIT ?` anew at every call.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -165,6 +167,8 @@ class Database:
     def _move_log(self) -> tuple[int, int]:
         connection = self._connect()
         try:
+            # A connection that has read nothing yet knows of no log, and would move none of it.
+            connection.execute("SELECT count(*) FROM meta").fetchall()
             return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         finally:
             connection.close()

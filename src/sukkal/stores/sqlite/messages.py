@@ -152,35 +152,23 @@ class SqliteMessages:
 
     def _append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
         box = self._boxes.obtain(queue)
+        execute, changes = self._execute, self._database.changes
         added = delayed = 0
-        for message in batch:
+        for m in batch:
             place = box.start | self._database.next_number()
-            self._execute(
+            execute(
                 "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, box) DO NOTHING",
-                (
-                    place,
-                    box.id,
-                    message.id,
-                    message.body,
-                    message.ttl,
-                    message.created,
-                    message.visible,
-                    message.expires,
-                    message.client,
-                ),
+                (place, box.id, m.id, m.body, m.ttl, m.created, m.visible, m.expires, m.client),
             )
-            if not self._database.changes():
+            if not changes():
                 continue
             added += 1
-            if message.visible <= message.created:
-                self._execute("INSERT INTO ready VALUES (?, ?)", (place, message.claim_count))
+            if m.visible <= m.created:
+                execute("INSERT INTO ready VALUES (?, ?)", (place, m.claim_count))
             else:
                 delayed += 1
-                self._execute(
-                    "INSERT INTO delayed VALUES (?, ?, ?, ?)",
-                    (place, box.id, message.visible, message.claim_count),
-                )
-                box.next_due = min(box.next_due, message.visible)
+                execute("INSERT INTO delayed VALUES (?, ?, ?, ?)", (place, box.id, m.visible, m.claim_count))
+                box.next_due = min(box.next_due, m.visible)
         self._boxes.change(box, total=added, delayed=delayed)
 
     # --- looking -------------------------------------------------------------------------------------
