@@ -13,12 +13,12 @@ from typing import Any
 from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
-from sukkal.http import identity, query
+from sukkal.http import identity
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
 from sukkal.http.render import JSON, Answer, Renderers, encode
 from sukkal.http.routes import Endpoint, Resource, Router
-from sukkal.limits import MAX_PROJECT, is_name
+from sukkal.limits import MAX_PROJECT
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
 from sukkal.wire import media
 from sukkal.wire.status import status_of
@@ -145,24 +145,21 @@ class HttpApp:
         )
         if found is None:
             return self._home_document(method)
-        resource, values = found
-        if resource.names_queue and not (is_name(values[0]) and len(ctx.project) <= MAX_PROJECT):
+        resource = found.resource
+        if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
             raise InvalidIdentity(
                 "The format of the submitted queue name or project id is not valid.",
                 title="Invalid queue identification",
             )
         if method not in resource.endpoints:
             raise _method_not_allowed(resource.allow)
-        query_string = scope["query_string"]
-        parameters = query.parameters(query_string) if query_string else {}
-        endpoint = resource.endpoint(method, parameters)
+        query = scope["query_string"]
+        endpoint = resource.endpoint(method, query)
         operation = endpoint.operation
         self._service.authorize(operation, ctx)
-        fields: dict[str, Any] = dict(zip(endpoint.path_fields, values, strict=True))
-        if parameters:
-            fields |= endpoint.query.fields(parameters)
-            if operation.filters:
-                fields["filters"] = endpoint.query.others(parameters)
+        fields: dict[str, Any] = found.fields.copy()
+        if query:
+            fields |= endpoint.query.fields(query)
         if operation.body is not Body.NONE:
             fields |= await self._read_body(endpoint, ctx, headers, receive, fields["queue"])
         request = operation.request(**fields)

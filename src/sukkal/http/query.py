@@ -18,37 +18,38 @@ Parameters = Mapping[str, list[str]]
 
 
 def parameters(query: bytes) -> Parameters:
-    """Values by name, in order; a blank value counts as absent. Not to be changed: it may be cached."""
-    return _cached(query) if len(query) <= LONGEST_CACHED else _parsed(query)
-
-
-def _parsed(query: bytes) -> Parameters:
+    """Values by name, in order; a blank value counts as absent."""
     found: dict[str, list[str]] = {}
     for name, value in parse_qsl(query.decode("latin-1")):
         found.setdefault(name, []).append(value)
     return found
 
 
-_cached = lru_cache(1024)(_parsed)
-
-
 class QueryReader:
-    """Reads the parameters an operation knows as fields of its request."""
+    """Reads a query string as fields of one operation's request."""
 
-    def __init__(self, types: Mapping[str, Any]) -> None:
+    def __init__(self, types: Mapping[str, Any], *, filters: bool = False) -> None:
+        """`types` of the parameters known; with `filters`, all others go into the field of that name."""
         self._types = {name: plain_type(kind) for name, kind in types.items()}
+        self._filters = filters
+        self._cached = lru_cache(512)(self._fields)
 
-    def fields(self, given: Parameters) -> dict[str, Any]:
-        """Each given parameter as its type; InvalidParameter when it cannot be read so."""
-        return {
+    def fields(self, query: bytes) -> Mapping[str, Any]:
+        """Each known parameter as its type; InvalidParameter when it cannot be read so."""
+        return self._cached(query) if len(query) <= LONGEST_CACHED else self._fields(query)
+
+    def _fields(self, query: bytes) -> Mapping[str, Any]:
+        given = parameters(query)
+        fields = {
             name: _read(name, values, self._types[name])
             for name, values in given.items()
             if name in self._types
         }
-
-    def others(self, given: Parameters) -> dict[str, str]:
-        """Parameters the operation does not know."""
-        return {name: values[-1] for name, values in given.items() if name not in self._types}
+        if self._filters:
+            fields["filters"] = {
+                name: values[-1] for name, values in given.items() if name not in self._types
+            }
+        return fields
 
 
 def _read(name: str, values: list[str], wanted: type) -> Any:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ class _Link(Struct):
     href: str
 
 
-class _Message(Struct):
+class _Message(Struct, gc=False):
     id: str
     href: str
     ttl: int
@@ -41,7 +42,7 @@ class _Message(Struct):
     checksum: str | UnsetType = UNSET
 
 
-class _Popped(Struct):
+class _Popped(Struct, gc=False):
     id: str
     age: int
     ttl: int
@@ -93,6 +94,8 @@ class _Queues(Struct):
     count: int | UnsetType = UNSET
 
 
+_EMPTY_PAGE = encode(_Page([], []))
+
 Renderer = Callable[[Context, Any, Any], Answer]  # context, request, result
 
 
@@ -123,8 +126,15 @@ class Renderers:
     def _queues(self, _ctx: Context, request: r.ListQueues, result: r.QueueList) -> Answer:
         next_links = []
         if result.queues:
-            query = _given(request, "limit", "detailed", "name", "with_count") | request.filters
-            next_links = [_Link("next", links.next_page(links.QUEUES, query, result.queues[-1].name))]
+            query = {
+                "limit": request.limit,
+                "detailed": request.detailed,
+                "name": request.name,
+                "with_count": request.with_count,
+                **request.filters,
+                "marker": result.queues[-1].name,
+            }
+            next_links = [_Link("next", f"{links.QUEUES}?{links.query(query)}")]
         page = _Queues(
             [self._queue(queue, request.detailed) for queue in result.queues],
             next_links,
@@ -162,26 +172,30 @@ class Renderers:
 
     # --- messages ------------------------------------------------------------------------------------
 
-    def _message(self, ctx: Context, queue: str, message: Message) -> _Message:
-        return _Message(
-            message.id,
-            links.message(queue, message.id, message.claim),
-            message.ttl,
-            _age(ctx, message.created),
-            Raw(message.body),
-            checksum(message.body) if self._checksums else UNSET,
-        )
+    def _wire(self, ctx: Context, queue: str, found: list[Message]) -> list[_Message]:
+        now, base = ctx.now, links.messages(queue) + "/"
+        messages = [
+            _Message(
+                m.id,
+                base + m.id if m.claim is None else links.message(queue, m.id, m.claim),
+                m.ttl,
+                int(now - m.created) if now > m.created else 0,
+                Raw(m.body),
+            )
+            for m in found
+        ]
+        if self._checksums:
+            for message, m in zip(messages, found, strict=True):
+                message.checksum = checksum(m.body)
+        return messages
 
     def _page(self, ctx: Context, request: r.ListMessages, result: r.MessageList) -> Answer:
-        queue = request.queue
-        next_links = []
-        if result.messages:
-            query = _given(request, "limit", "echo", "include_claimed")
-            if result.include_delayed:
-                query["include_delayed"] = "true"
-            href = links.next_page(links.messages(queue), query, result.messages[-1].marker)
-            next_links = [_Link("next", href)]
-        return Answer(200, encode(_Page([self._message(ctx, queue, m) for m in result.messages], next_links)))
+        found = result.messages
+        if not found:
+            return Answer(200, _EMPTY_PAGE)
+        query = _page_query(request.limit, request.echo, request.include_claimed, result.include_delayed)
+        href = f"{links.messages(request.queue)}?{query}marker={found[-1].marker}"
+        return Answer(200, encode(_Page(self._wire(ctx, request.queue, found), [_Link("next", href)])))
 
     def _found(self, ctx: Context, request: r.GetMessages, result: r.MessageList) -> Answer:
         return self._messages(200, ctx, request.queue, result.messages)
@@ -189,11 +203,10 @@ class Renderers:
     def _messages(
         self, status: int, ctx: Context, queue: str, found: list[Message], location: str | None = None
     ) -> Answer:
-        messages = [self._message(ctx, queue, message) for message in found]
-        return Answer(status, encode(_Messages(messages)), _location(location) if location else ())
+        return Answer(status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else ())
 
     def _one(self, ctx: Context, request: r.GetMessage, result: Message) -> Answer:
-        return Answer(200, encode(self._message(ctx, request.queue, result)))
+        return Answer(200, encode(self._wire(ctx, request.queue, [result])[0]))
 
     def _posted(self, _ctx: Context, request: r.PostMessages, result: r.MessagesPosted) -> Answer:
         base = links.messages(request.queue)
@@ -233,7 +246,7 @@ class Renderers:
         claim = _Claim(
             _age(ctx, lease.since),
             lease.ttl,
-            [self._message(ctx, request.queue, message) for message in result.messages],
+            self._wire(ctx, request.queue, result.messages),
             links.claim(request.queue, lease.id),
         )
         return Answer(200, encode(claim))
@@ -252,14 +265,18 @@ def _age(ctx: Context, since: float) -> int:
     return max(0, int(ctx.now - since))
 
 
-def _given(request: Any, *names: str) -> dict[str, str]:
-    """Those query parameters that are not left at their default, as they are written."""
-    values = ((name, getattr(request, name)) for name in names)
-    return {
-        name: "true" if value is True else str(value)
-        for name, value in values
-        if value is not None and value is not False
-    }
+@lru_cache(1024)
+def _page_query(limit: int | None, echo: bool, include_claimed: bool, include_delayed: bool) -> str:
+    """A listing's query but for its marker, which is put after it."""
+    query = links.query(
+        {
+            "limit": limit,
+            "echo": echo,
+            "include_claimed": include_claimed,
+            "include_delayed": include_delayed,
+        }
+    )
+    return f"{query}&" if query else ""
 
 
 def checksum(body: bytes) -> str | UnsetType:

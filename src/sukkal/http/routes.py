@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
-from sukkal.http.query import Parameters, QueryReader
+from sukkal.http.query import QueryReader, parameters
+from sukkal.limits import is_name
 from sukkal.operations import PATH_FIELDS, Body, Operation
 
 LONGEST_CACHED = 160  # characters of a path; those of busy queues are shorter
@@ -25,7 +26,9 @@ class Endpoint:
         types = get_type_hints(operation.request)
         variables = [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
         self.path_fields = tuple(PATH_FIELDS[variable] for variable in variables)
-        self.query = QueryReader({name: types[name] for name in operation.query})
+        self.query = QueryReader(
+            {name: types[name] for name in operation.query}, filters=operation.filters
+        )
         self.body_types: dict[str, Any] = {}
         if operation.body in _OBJECT:
             self.body_types = {
@@ -41,23 +44,31 @@ class Resource:
     def __init__(self) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.selected: dict[str, Endpoint] = {}  # instead, when its query parameter is given
-        self.names_queue = False
+        self.path_fields: tuple[str, ...] = ()
 
     def add(self, operation: Operation) -> None:
         endpoint = Endpoint(operation)
         method = operation.http[0]
         (self.selected if operation.selected_by else self.endpoints)[method] = endpoint
-        self.names_queue = "queue" in endpoint.path_fields
+        self.path_fields = endpoint.path_fields
 
-    def endpoint(self, method: str, parameters: Parameters) -> Endpoint:
+    def endpoint(self, method: str, query: bytes) -> Endpoint:
         selected = self.selected.get(method)
-        if selected is not None and selected.operation.selected_by in parameters:
+        if selected is not None and query and selected.operation.selected_by in parameters(query):
             return selected
         return self.endpoints[method]
 
     @property
     def allow(self) -> bytes:
         return ", ".join([*sorted(self.endpoints), "OPTIONS"]).encode()
+
+
+class Match(NamedTuple):
+    """A path that leads somewhere. Not to be changed: it may be cached."""
+
+    resource: Resource
+    fields: dict[str, str]  # of a request, filled by the path's variables
+    well_named: bool  # the queue's name, if there is one, is allowed
 
 
 class Router:
@@ -70,11 +81,10 @@ class Router:
             node.setdefault(_HERE, Resource()).add(operation)
         self._cached = lru_cache(4096)(self._match)
 
-    def match(self, path: str) -> tuple[Resource, list[str]] | None:
-        """The resource at `path`, and the values of its variables in order."""
+    def match(self, path: str) -> Match | None:
         return self._cached(path) if len(path) <= LONGEST_CACHED else self._match(path)
 
-    def _match(self, path: str) -> tuple[Resource, list[str]] | None:
+    def _match(self, path: str) -> Match | None:
         node = self._root
         values = []
         for part in path.split("/"):
@@ -86,4 +96,7 @@ class Router:
                 values.append(part)
             node = child
         resource = node.get(_HERE)
-        return (resource, values) if resource is not None else None
+        if resource is None:
+            return None
+        fields = dict(zip(resource.path_fields, values, strict=True))
+        return Match(resource, fields, is_name(fields.get("queue", "-")))

@@ -1,5 +1,6 @@
 """Where things are found: path-relative references, as every answer gives them."""
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 QUEUES = "/v2/queues"
@@ -23,11 +24,10 @@ def claim(queue_name: str, claim_id: str) -> str:
     return f"{QUEUES}/{queue_name}/claims/{claim_id}"
 
 
-def next_page(path: str, query: dict[str, str], marker: str) -> str:
-    """The page after `marker`, with the same query."""
-    given = "".join([f"{_quoted(name)}={_quoted(value)}&" for name, value in query.items()])
-    return f"{path}?{given}marker={_quoted(marker)}"
-
-
-def _quoted(text: str) -> str:
-    return text if text.isascii() and text.replace("_", "").isalnum() else quote(text, safe="")
+def query(parameters: Mapping[str, str | int | bool | None]) -> str:
+    """A query string of those parameters that are not None or False; booleans in lower case."""
+    return "&".join(
+        f"{quote(name, safe='')}={'true' if value is True else quote(str(value), safe='')}"
+        for name, value in parameters.items()
+        if value is not None and value is not False
+    )

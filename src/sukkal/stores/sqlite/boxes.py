@@ -15,7 +15,19 @@ CACHED_BOXES = 20_000
 class Box:
     """One generation of a queue. Counters include what has expired or lapsed and was not yet swept."""
 
-    __slots__ = ("changed", "delayed", "end", "held", "id", "key", "next_due", "start", "total")
+    __slots__ = (
+        "appends",
+        "changed",
+        "changes",
+        "delayed",
+        "end",
+        "held",
+        "id",
+        "key",
+        "next_due",
+        "start",
+        "total",
+    )
 
     def __init__(self, key: QueueKey, number: int, total: int, held: int, delayed: int) -> None:
         self.key = key
@@ -27,6 +39,8 @@ class Box:
         self.delayed = delayed
         self.next_due = 0.0  # nothing held or delayed comes due before this; a lower bound, not exact
         self.changed = False  # counters differ from the table's
+        self.appends = 0  # grows with each append
+        self.changes = 0  # grows with each other change to what a listing shows
 
 
 class Boxes:
@@ -66,8 +80,17 @@ class Boxes:
             box = self._remember(Box(key, number, 0, 0, 0))
         return box
 
+    def append(self, box: Box, added: int, delayed: int) -> None:
+        """Count messages that came in at the end. Only within a write."""
+        box.appends += 1
+        self._add(box, added, 0, delayed)
+
     def change(self, box: Box, *, total: int = 0, held: int = 0, delayed: int = 0) -> None:
-        """Add to a box's counters. Only within a write."""
+        """Add to a box's counters after any other change to its messages. Only within a write."""
+        box.changes += 1
+        self._add(box, total, held, delayed)
+
+    def _add(self, box: Box, total: int, held: int, delayed: int) -> None:
         box.total += total
         box.held += held
         box.delayed += delayed

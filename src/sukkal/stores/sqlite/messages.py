@@ -1,12 +1,14 @@
 """The data plane on SQLite. Table layout: `schema.py`."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.sqlite.boxes import Box, Boxes
 from sukkal.stores.sqlite.database import Database
+from sukkal.stores.sqlite.pages import Pages
 from sukkal.stores.sqlite.schema import SEQUENCE_BITS, SEQUENCE_MASK
 
 SWEEP_ROWS = 500  # reclaimed at a time, a few milliseconds
@@ -77,6 +79,7 @@ class SqliteMessages:
         self._database = database
         self._execute = database.execute
         self._boxes = Boxes(database)
+        self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
     async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
@@ -89,14 +92,32 @@ class SqliteMessages:
             after.isascii() and after.isdigit() and len(after) <= LONGEST_MARKER and int(after) <= SEQUENCE_MASK
         ):
             return []
-        found: list[Message] = []
-        place = int(after or 0)
-        while True:
-            rows, place = self._database.read(self._page, queue, view, place, limit - len(found), now)
+        box = self._database.read(self._boxes.get, queue)
+        if box is None:
+            return []
+        asked = (queue, view, after, limit)
+        page = self._pages.get(asked, box, now)
+        if page is None:
+            changes, appends = box.changes, box.appends
+            page = await self._page(queue, view, int(after or 0), limit, now)
+            if changes == box.changes and appends == box.appends:
+                due = self._database.read(self._earliest_due, box) if box.held or box.delayed else math.inf
+                self._pages.keep(asked, box, page, now, due)
+        return page.copy()
+
+    async def _page(
+        self, queue: QueueKey, view: View, sequence: int, limit: int, now: float
+    ) -> list[Message]:
+        number, found = 0, list[Message]()
+        while (box := self._database.read(self._boxes.get, queue)) is not None:
+            if box.id != number:  # at the start, or purged meanwhile
+                number, found = box.id, []
+            rows, sequence = self._database.read(self._rows, box, view, sequence, limit - len(found), now)
             found += map(_message, rows)
-            if len(found) == limit or not place:
+            if len(found) == limit or not sequence:
                 return found
             await asyncio.sleep(0)
+        return []
 
     async def fetch(self, queue: QueueKey, ids: Sequence[str], *, now: float) -> list[Message]:
         found: list[Message] = self._database.read(self._fetch, queue, ids, now)
@@ -169,17 +190,14 @@ class SqliteMessages:
                 delayed += 1
                 execute("INSERT INTO delayed VALUES (?, ?, ?, ?)", (place, box.id, m.visible, m.claim_count))
                 box.next_due = min(box.next_due, m.visible)
-        self._boxes.change(box, total=added, delayed=delayed)
+        self._boxes.append(box, added, delayed)
 
     # --- looking -------------------------------------------------------------------------------------
 
-    def _page(
-        self, queue: QueueKey, view: View, sequence: int, limit: int, now: float
+    def _rows(
+        self, box: Box, view: View, sequence: int, limit: int, now: float
     ) -> tuple[list[Row], int]:
         """Rows after a sequence number, and the number to go on from when more may follow, else 0."""
-        box = self._boxes.get(queue)
-        if box is None:
-            return [], 0
         after, until, goes_on = box.start | sequence, box.end, 0
         if view.without_client is not None and box.total > WINDOW:
             last = self._execute(
@@ -371,6 +389,7 @@ class SqliteMessages:
         )
         self._extend(lease, rows)
         self._store_lease(box, lease)
+        self._boxes.change(box)
         box.next_due = min(box.next_due, lease.due)
         return True
 

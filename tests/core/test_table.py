@@ -1,0 +1,117 @@
+"""The operation table: complete, consistent, and everything that must follow it does."""
+
+from typing import get_type_hints
+
+import pytest
+
+from sukkal.core.policy import REQUIRED_ROLE
+from sukkal.errors import Forbidden
+from sukkal.http.render import Renderers
+from sukkal.operations import PATH_FIELDS, TABLE, Body, Operation
+
+from .world import World
+
+every_operation = pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.name)
+
+
+def variables(operation: Operation) -> list[str]:
+    return [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
+
+
+def test_names_routes_and_actions_are_unique() -> None:
+    for of in (
+        [row.name for row in TABLE],
+        [(row.http, row.selected_by) for row in TABLE],
+        [row.action for row in TABLE if row.action],
+        [row.request for row in TABLE],
+    ):
+        assert len(of) == len(set(of))
+
+
+@every_operation
+def test_what_a_route_gives_are_fields_of_the_request(operation: Operation) -> None:
+    fields = get_type_hints(operation.request)
+    given = [PATH_FIELDS[variable] for variable in variables(operation)]
+    assert {*given, *operation.query, *operation.required} <= set(fields)
+    assert not set(given) & set(operation.query)
+    if operation.filters:
+        assert "filters" in fields
+    if operation.selected_by:
+        assert operation.selected_by in operation.query
+    for form, field in ((Body.METADATA, "metadata"), (Body.CHANGES, "changes"), (Body.MESSAGES, "messages")):
+        if operation.body is form:
+            assert field in fields
+
+
+@every_operation
+def test_every_field_of_a_request_can_be_given(operation: Operation) -> None:
+    given = {PATH_FIELDS[variable] for variable in variables(operation)} | set(operation.query)
+    given |= {"filters"} if operation.filters else set()
+    given |= {
+        Body.METADATA: {"metadata"},
+        Body.CHANGES: {"changes"},
+        Body.MESSAGES: {"messages"},
+        Body.NONE: set(),
+    }.get(operation.body, set(get_type_hints(operation.request)))
+    assert given == set(get_type_hints(operation.request))
+
+
+@every_operation
+def test_success_and_failure_are_stated(operation: Operation) -> None:
+    assert operation.success
+    assert all(200 <= status < 300 for status in operation.success)
+    assert operation.failure.endswith(".")
+    assert operation.failure[0].isupper()
+
+
+@every_operation
+def test_result_has_a_renderer_and_nothing_else_has_one(operation: Operation) -> None:
+    renderers = Renderers(queue_defaults={}, checksums=False).by_operation
+    assert (operation.name in renderers) == (operation.result is not None)
+
+
+def test_no_renderer_is_left_over() -> None:
+    renderers = Renderers(queue_defaults={}, checksums=False).by_operation
+    assert set(renderers) <= {row.name for row in TABLE}
+
+
+POLICIES = """
+    queues:get_all queues:create queues:get queues:delete queues:update queues:stats queues:purge
+    messages:get_all messages:create messages:get messages:delete messages:delete_all
+    claims:create claims:get claims:delete claims:update ping:get health:get
+""".split()
+
+
+def test_policies_are_those_of_the_specification() -> None:
+    assert {row.policy for row in TABLE} == set(POLICIES)
+    assert set(REQUIRED_ROLE) <= set(POLICIES)
+
+
+@every_operation
+def test_everyone_may_do_everything_but_see_the_services_health(world: World, operation: Operation) -> None:
+    if operation.policy == "health:get":
+        for roles in ((), ("member", "administrator")):
+            with pytest.raises(Forbidden) as fault:
+                world.service.authorize(operation, world.ctx(roles=roles))
+            assert fault.value.title == "Not authorized"
+            assert fault.value.message == "You are not authorized to complete this action."
+    else:
+        world.service.authorize(operation, world.ctx())
+    world.service.authorize(operation, world.ctx(roles=("member", "admin")))
+
+
+# --- sizes of bodies -----------------------------------------------------------------------------------
+
+
+@every_operation
+async def test_body_limit_of_every_operation_is_refused_in_words_that_name_it(
+    world: World, operation: Operation
+) -> None:
+    if operation.body is Body.NONE:
+        return
+    limit = await world.service.body_limit(operation, world.ctx(), "orders")
+    said = await world.service.too_large(operation, world.ctx(), "orders")
+    assert str(limit) in said.message
+    assert limit == (262144 if operation.body is Body.MESSAGES else 65536)
+    changed_body = operation.body in (Body.CHANGES, Body.OPTIONAL, Body.REQUIRED)
+    assert said.title == ("Invalid request body" if changed_body else "Invalid API request")

@@ -1,0 +1,172 @@
+"""The disk fills up, or fails, under a server at work.
+
+A server's disk is "filled" by lowering the limit on its file sizes, which needs no rights and can be lifted
+again; the store itself meets each kind of failure at each point through a file system shim.
+"""
+
+import asyncio
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sukkal.model import QueueKey
+
+from .audit import Record, audit
+from .load import QUEUES, Load
+from .victim import LONG, Victim, seed, victim
+from .wire import Connection, ServerReader
+
+pytestmark = pytest.mark.faults
+
+ROUNDS = 25 if LONG else 4
+READS = {"list"}
+
+
+def limit_files(server: Victim, size: int | None) -> None:
+    """Let no file of the server grow beyond `size`, nor be written there; None lifts the limit."""
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+async def at_work(record: Record, server: Victim, chance: random.Random, answers: int) -> Load:
+    """A load that was stopped after so many answers."""
+    load = Load(record, server.port, chance, limit=answers, at_limit=lambda: load.stop())
+    await load.run()
+    return load
+
+
+async def test_full_disk_is_answered_503_and_nothing_is_lost(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    record = Record()
+    for number in range(ROUNDS):
+        with victim(tmp_path) as server:
+            reader = ServerReader(server.port)
+            await audit(record, reader, clock=time.time, settle=True)
+            await at_work(record, server, chance, 150)
+            log_size = (tmp_path / "data" / "sukkal.db-wal").stat().st_size
+            # None at all, none for the log, some more for the log: in the midst of a commit.
+            limits = [0, log_size // 2, log_size + chance.randrange(400_000), log_size + chance.randrange(4_000)]
+            limit = limits[number % len(limits)]
+            limit_files(server, limit)
+            load = await at_work(record, server, chance, 400)
+            refused = {kind for kind, status in load.answers if status == 503}
+            assert refused
+            assert not refused & READS
+            if limit <= log_size // 2:
+                # Renewals and deletions of what is not there change nothing, and may say so.
+                assert {s for k, s in load.answers if k not in READS} <= {503, 400, 403, 404}, load.answers
+            await audit(record, reader, clock=time.time, settle=False)
+            end = chance.choice(["recover", "recover", "stop", "kill"])
+            if end == "recover":
+                limit_files(server, None)
+                load = await at_work(record, server, chance, 150)
+                assert not {kind for kind, status in load.answers if status == 503}
+                await audit(record, reader, clock=time.time, settle=False)
+            reader.close()
+            if end == "kill":
+                server.kill()
+                server.bury()
+            else:
+                server.stop()
+    with victim(tmp_path) as server:
+        reader = ServerReader(server.port)
+        await audit(record, reader, clock=time.time, settle=True)
+        reader.close()
+
+
+async def test_disk_that_fills_and_empties_under_load(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    record = Record()
+    with victim(tmp_path) as server:
+        reader = ServerReader(server.port)
+        load = Load(record, server.port, chance)
+        work = asyncio.create_task(load.run())
+        log = tmp_path / "data" / "sukkal.db-wal"
+        for _ in range(ROUNDS * 4):
+            for limit in (None, chance.choice([0, log.stat().st_size + chance.randrange(100_000)]), None):
+                limit_files(server, limit)
+                enough = record.answers + chance.randrange(5, 60)
+                while record.answers < enough and not work.done() and len(load.answers) < 1 << 30:
+                    if sum(n for (_, status), n in load.answers.items() if status == 503) and limit is not None:
+                        break
+                    await asyncio.sleep(0)
+        load.stop()
+        await work
+        assert {status for _, status in load.answers} >= {201, 204, 503}
+        await audit(record, reader, clock=time.time, settle=False)
+        await at_work(record, server, chance, 100)
+        await audit(record, reader, clock=time.time, settle=False)
+        reader.close()
+    with victim(tmp_path) as server:
+        reader = ServerReader(server.port)
+        await audit(record, reader, clock=time.time, settle=True)
+        reader.close()
+
+
+async def test_queue_that_could_not_be_created_is_created_by_the_next_post(tmp_path: Path) -> None:
+    """Posts that fail together leave no trace of the queue, in memory neither."""
+    with victim(tmp_path) as server:
+        connections = [Connection(server.port) for _ in range(8)]
+        document = {"messages": [{"ttl": 600, "body": {"number": 1, "padding": ""}}]}
+        names = [f"new-{number}" for number in range(20)]
+
+        async def post(connection: Connection, name: str) -> int:
+            answer = await connection.call("acme", "POST", f"/v2/queues/{name}/messages", document)
+            return answer.status
+
+        limit_files(server, 0)
+        for name in names:
+            assert set(await asyncio.gather(*[post(each, name) for each in connections])) == {503}
+        limit_files(server, None)
+        assert [await post(connections[0], name) for name in names] == [201] * len(names)
+        reader = ServerReader(server.port)
+        assert sorted(await reader.queues("acme")) == sorted(names)
+        for each in [*connections, reader]:
+            each.close()
+
+
+async def test_start_on_a_full_disk_serves_reads_or_says_why_not(tmp_path: Path) -> None:
+    record = Record()
+    with victim(tmp_path) as server:
+        await at_work(record, server, random.Random(1), 50)
+    command = [sys.executable, "-m", "sukkal.cli", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    limited = (
+        "import os, resource, sys;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", limited, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        first = (await process.stdout.readline()).decode()
+        if first:
+            port = int(first.rsplit(":", 1)[1])
+            reader = ServerReader(port)
+            await audit(record, reader, clock=time.time, settle=True)
+            reader.close()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        said = (await process.stderr.read()).decode()
+        code = await process.wait()
+    assert "Traceback" not in said, said
+    if not first:
+        assert code == 1
+        assert said.startswith("sukkal: "), said
+    with victim(tmp_path) as server:
+        reader = ServerReader(server.port)
+        await audit(record, reader, clock=time.time, settle=True)
+        reader.close()
+
+
+def test_queues_are_of_two_projects() -> None:
+    assert len({queue.project for queue in QUEUES}) == 2
+    assert QueueKey("umbrella", "orders") in QUEUES

@@ -1,0 +1,95 @@
+"""A loaded server is killed at random points, again and again, and must have kept every promise.
+
+Short: a few kills. SUKKAL_LONG=1: over a hundred.
+"""
+
+import asyncio
+import random
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sukkal.model import Lease
+from sukkal.stores.registry import open_backend
+
+from .audit import Record, audit
+from .load import CLAIM_TTLS, QUEUES, Load
+from .store_reader import StoreReader, seen
+from .victim import LONG, Victim, seed, victim
+from .wire import ServerReader
+
+pytestmark = pytest.mark.faults
+
+KILLS = 200 if LONG else 8
+MOST_ANSWERS = 1500 if LONG else 600  # between start and kill; the log is moved about every thousand
+
+
+async def test_killed_server_keeps_its_promises(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    record = Record()
+    kinds: set[tuple[str, int]] = set()
+    open_at_kill = 0
+    for life in range(KILLS):
+        with victim(tmp_path) as server:
+            reader = ServerReader(server.port)
+            await audit(record, reader, clock=time.time, settle=True)
+            await check_plain_claims(record, server)
+            await keep_markers(record, reader, chance)
+            limit = chance.choice([chance.randrange(1, 30), chance.randrange(1, MOST_ANSWERS)])
+            strike = partial(asyncio.get_running_loop().call_later, chance.random() * 0.004, server.kill)
+            load = Load(record, server.port, chance, limit=limit, at_limit=strike)
+            await load.run()
+            server.bury()
+            reader.close()
+        kinds |= set(load.answers)
+        open_at_kill += len(record.posts) + len(record.requests)
+        if life % 10 == 7:
+            await check_lapse(record, tmp_path)
+    with victim(tmp_path) as server:
+        reader = ServerReader(server.port)
+        await audit(record, reader, clock=time.time, settle=True)
+        reader.close()
+        server.stop()
+    await check_lapse(record, tmp_path)
+    # The kills hit something, and every kind of request was among what they hit.
+    assert open_at_kill >= KILLS
+    expected = {("post", 201), ("claim", 201), ("delete", 204), ("delete many", 204), ("pop", 200)}
+    assert kinds >= expected | {("release", 204), ("renew", 204)}
+
+
+async def check_plain_claims(record: Record, server: Victim) -> None:
+    """I2 across the restart: a claim is given nothing that a live lease of before holds."""
+    load = Load(record, server.port, random.Random(0))
+    await load.claim_and_release(QUEUES)
+
+
+async def keep_markers(record: Record, reader: ServerReader, chance: random.Random) -> None:
+    queue = chance.choice(QUEUES)
+    before: list[int] = []
+    async for page, marker in reader.pages(queue, limit=chance.randrange(1, 20)):
+        before += [each.number for each in page]
+        if chance.random() < 0.3:
+            record.mark(queue, marker, before)
+
+
+async def check_lapse(record: Record, directory: Path) -> None:
+    """I5: on a copy of the dead server's store, at the time when all leases have lapsed."""
+    copy = directory / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(directory / "data", copy)
+    backend = await open_backend(f"sqlite://{copy}/sukkal.db")
+    try:
+        now = time.time()
+        reader = StoreReader(backend.messages, now)
+        await audit(record, reader, clock=reader.clock, settle=True)
+        reader.now = now + max(CLAIM_TTLS) + 1
+        lease = Lease(id="after-all", ttl=60, grace=60, since=reader.now)
+        for queue in QUEUES:
+            expected = [each.number for each in await reader.listing(queue)]
+            taken = await backend.messages.claim(queue, lease, limit=len(expected) + 10, now=reader.now)
+            assert [seen(each).number for each in taken] == expected, f"I5 in {queue}"
+    finally:
+        await backend.close()

@@ -1,0 +1,47 @@
+"""A server that is killed and started again on the same data."""
+
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from server_process import ServerProcess
+
+from .wire import PAGE
+
+LONG = os.environ.get("SUKKAL_LONG") == "1"
+SETTINGS = {"max_messages_per_page": str(PAGE), "max_messages_per_claim_or_pop": "100"}
+
+
+class Victim(ServerProcess):
+    def kill(self) -> None:
+        """End it at once; it gets no chance to do anything."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def bury(self) -> None:
+        """Wait until a killed server is gone."""
+        assert self._process.wait() == -signal.SIGKILL, self.log
+        self._reader.join()
+
+
+@contextlib.contextmanager
+def victim(directory: Path) -> Iterator[Victim]:
+    """A server that is stopped properly at the end, unless it was killed before."""
+    server = Victim(directory, settings=SETTINGS)
+    try:
+        yield server
+    except BaseException:
+        server._process.kill()
+        server.bury()
+        raise
+    if server._process.poll() is None:
+        server.stop()
+
+
+def seed() -> int:
+    """What random runs start from: SUKKAL_SEED repeats one that failed; pytest shows what is printed."""
+    chosen = int(os.environ.get("SUKKAL_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"repeat with SUKKAL_SEED={chosen}")
+    return chosen

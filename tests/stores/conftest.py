@@ -1,0 +1,26 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sukkal.stores.contract import Backend, Documents, Messages
+
+from .candidates import STORES, open_store
+
+
+@pytest.fixture(params=STORES)
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    """Each store in turn, new and empty."""
+    opened = await open_store(request.param, tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def messages(backend: Backend) -> Messages:
+    return backend.messages
+
+
+@pytest.fixture
+def documents(backend: Backend) -> Documents:
+    return backend.documents
