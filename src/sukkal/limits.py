@@ -68,9 +68,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     def check_queue_limit(self, limit: int) -> None:
         if not 1 <= limit <= self.max_queues_per_page:
-            raise Invalid(
-                f"Limit must be at least 1 and no greater than {self.max_queues_per_page}."
-            )
+            raise Invalid(f"Limit must be at least 1 and no greater than {self.max_queues_per_page}.")
 
     def check_message_limit(self, limit: int) -> None:
         self._check_count("Limit", limit, self.max_messages_per_page)

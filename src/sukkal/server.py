@@ -74,7 +74,9 @@ async def _serve(settings: Settings) -> int:
         sweeping = asyncio.create_task(service.sweep(time.time))
         try:
             serving = asyncio.create_task(server.serve([listener]))
-            await asyncio.wait({serving, asyncio.create_task(server.ready.wait())}, return_when="FIRST_COMPLETED")
+            await asyncio.wait(
+                {serving, asyncio.create_task(server.ready.wait())}, return_when="FIRST_COMPLETED"
+            )
             # What is there now stays: the collector need not look at it again, nor run as often.
             gc.freeze()
             gc.set_threshold(10_000, 20, 50)

@@ -83,11 +83,12 @@ class Catalog:
 
     async def _put(self, key: QueueKey, metadata: dict[str, Any], expect: int, now: float) -> int | None:
         self._drop(key)
-        version = await self._documents.put(
-            self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
-        )
-        self._drop(key)
-        return version
+        try:
+            return await self._documents.put(
+                self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
+            )
+        finally:
+            self._drop(key)  # another task may have read and cached what then was not stored
 
     @contextlib.asynccontextmanager
     async def removing(self, key: QueueKey) -> AsyncIterator[None]:
@@ -101,9 +102,11 @@ class Catalog:
         self._removing[key] = asyncio.Event()
         try:
             self._drop(key)
-            await self._documents.delete(self._shelf(key.project), key.name)
-            self._drop(key)
-            self.removals += 1
+            try:
+                await self._documents.delete(self._shelf(key.project), key.name)
+            finally:
+                self._drop(key)
+                self.removals += 1
             yield
         finally:
             self._removing.pop(key).set()
@@ -134,6 +137,4 @@ class Catalog:
 
 
 def _queue(document: Document) -> Queue:
-    return Queue(
-        name=document.name, metadata=msgspec.json.decode(document.value), version=document.version
-    )
+    return Queue(name=document.name, metadata=msgspec.json.decode(document.value), version=document.version)

@@ -35,7 +35,9 @@ class Claims:
 
     async def create(self, ctx: Context, request: r.CreateClaim) -> r.Claimed:
         ttl, grace = self._times(request)
-        limit = DEFAULT_PAGE if request.limit is None else request.limit
+        limit = min(DEFAULT_PAGE, self._limits.max_messages_per_claim_or_pop)
+        if request.limit is not None:
+            limit = request.limit
         self._limits.check_claim_ttl(ttl)
         self._limits.check_claim_limit(limit)
         self._limits.check_claim_grace(grace)

@@ -17,6 +17,7 @@ from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import Queue, QueueKey
 from sukkal.stores.contract import Messages
 
+
 class Containers:
     def __init__(
         self, catalog: Catalog, messages: Messages, limits: Limits, *, may_encrypt: bool = False
@@ -45,7 +46,9 @@ class Containers:
                 break
             after = batch[-1].name
             await asyncio.sleep(0)
-        return r.QueueList(queues=found, count=await self._count(ctx, request) if request.with_count else None)
+        return r.QueueList(
+            queues=found, count=await self._count(ctx, request) if request.with_count else None
+        )
 
     async def _count(self, ctx: Context, request: r.ListQueues) -> int:
         if not (request.name or request.filters):
@@ -89,7 +92,9 @@ class Containers:
                 raise InvalidBody(self.too_large())
             if await self._catalog.replace(entry, key, metadata, now=ctx.now):
                 break
-        if entry.attributes.default_delay and not metadata.get(attributes.DEFAULT_DELAY):
+        touched = any(change.key == attributes.DEFAULT_DELAY for change in changes)
+        if touched and not metadata.get(attributes.DEFAULT_DELAY):
+            # Also when it had none before: an earlier attempt may have failed between the two steps.
             await self._messages.end_delays(key)
         return self._metadata(metadata)
 

@@ -13,8 +13,6 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Context, Any], Awaitable[Any]]
 
-RETRY = "Please try again in a few seconds."
-
 
 class Dispatcher:
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
@@ -26,8 +24,13 @@ class Dispatcher:
 
     async def call(self, operation: Operation, ctx: Context, request: Any) -> Any:
         """Serve a request; raises ServiceErrors only, but for faults of ours."""
-        try:
-            return await self._handlers[operation.name](ctx, request)
-        except StoreUnavailable as exc:
-            log.warning("%s: %s (%s)", operation.name, exc, ctx.request_id)
-            raise Unavailable(f"{operation.failure} {RETRY}") from exc
+        return await guarded(operation, ctx, self._handlers[operation.name](ctx, request))
+
+
+async def guarded(operation: Operation, ctx: Context, work: Awaitable[Any]) -> Any:
+    """What `work` yields; a failing store becomes Unavailable with the operation's sentence."""
+    try:
+        return await work
+    except StoreUnavailable as exc:
+        log.warning("%s: %s (%s)", operation.name, exc, ctx.request_id)
+        raise Unavailable(f"{operation.failure} Please try again in a few seconds.") from exc

@@ -72,11 +72,11 @@ class Health:
             "claim_messages": take,
             "list_messages": lambda: self._messages.page(ctx, r.ListMessages(queue=queue, echo=True)),
             "delete_messages": lambda: self._messages.delete(
-                ctx, r.DeleteMessage(queue=queue, id=ids[0], claim_id=claim)
+                ctx, r.DeleteMessage(queue=queue, id=(ids or [claim])[0], claim_id=claim or None)
             ),
             "delete_claim": lambda: self._claims.release(ctx, r.ReleaseClaim(queue=queue, claim_id=claim)),
             "bulk_delete_messages": lambda: self._messages.delete_many(
-                ctx, r.DeleteMessages(queue=queue, ids=ids[1:], claim_ids=[claim])
+                ctx, r.DeleteMessages(queue=queue, ids=ids[1:] or [queue], claim_ids=[claim])
             ),
             "delete_queue": lambda: self._queues.delete(ctx, r.DeleteQueue(queue=queue)),
         }

@@ -12,9 +12,9 @@ from sukkal.core.cipher import SEALED, Cipher
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
-from sukkal.errors import Held, Invalid, NotFound, Undeletable
-from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
+from sukkal.errors import Held, Invalid, NotFound, Unavailable, Undeletable
+from sukkal.limits import DEFAULT_PAGE, MIN_TTL, Limits
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Lease, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -203,9 +203,7 @@ class Messages:
         key = QueueKey(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
-            return r.MessagesPopped(
-                messages=self.opened(await self._store.pop(key, limit=pop, now=ctx.now))
-            )
+            return r.MessagesPopped(messages=await self._pop(ctx, key, pop))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
@@ -217,3 +215,19 @@ class Messages:
             raise Held(HELD_TEXT)
         await self._store.delete(key, ids, holder=holder, now=ctx.now)
         return None
+
+    async def _pop(self, ctx: Context, key: QueueKey, limit: int) -> list[Message]:
+        first = await self._store.page(key, view=View(), after=None, limit=limit, now=ctx.now)
+        if not any(message.body[0] == SEALED for message in first):
+            return self.opened(await self._store.pop(key, limit=limit, now=ctx.now))
+        # Encrypted messages must be opened before they are gone: the key may be the wrong one.
+        lease = Lease(id=self._new_id(ctx.now), ttl=MIN_TTL, grace=0, since=ctx.now)
+        taken = await self._store.claim(key, lease, limit=limit, now=ctx.now)
+        try:
+            opened = self.opened(taken)
+        except Unavailable:
+            await self._store.release(key, lease.id, now=ctx.now)
+            raise
+        holder = Holder(claims=frozenset({lease.id}))
+        await self._store.delete(key, [message.id for message in taken], holder=holder, now=ctx.now)
+        return [replace(m, claim=None, claim_count=m.claim_count - 1) for m in opened]

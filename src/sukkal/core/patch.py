@@ -49,17 +49,15 @@ def _parse_pointer(pointer: Any) -> tuple[str, str]:
         raise InvalidBody("The path of an operation must be a string, e.g. /metadata/key.")
     if not pointer.startswith("/"):
         raise InvalidBody(f'Pointer `{pointer}` does not start with "/".')
-    if re.search(r"/\s*/", pointer[1:]):
-        raise InvalidBody(f'Pointer `{pointer}` contains adjacent "/".')
     if len(pointer) > 1 and pointer.endswith("/"):
         raise InvalidBody(f'Pointer `{pointer}` end with "/".')
+    if re.search(r"/\s*/", pointer):
+        raise InvalidBody(f'Pointer `{pointer}` contains adjacent "/".')
     if re.search(r"~(?![01])", pointer):
         raise InvalidBody(f'Pointer `{pointer}` contains "~" not part of a recognized escape sequence.')
     tokens = [token.strip().replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
     if len(tokens) != 2:
-        raise InvalidBody(
-            f"Invalid JSON pointer for this resource: '/{'/'.join(tokens)}, e.g /metadata/key'"
-        )
+        raise InvalidBody(f"Invalid JSON pointer for this resource: '/{'/'.join(tokens)}, e.g /metadata/key'")
     return tokens[0], tokens[1]
 
 

@@ -9,11 +9,11 @@ from sukkal.core.cipher import Cipher
 from sukkal.core.claims import Claims
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
-from sukkal.core.dispatch import RETRY, Dispatcher
+from sukkal.core.dispatch import Dispatcher, guarded
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
-from sukkal.errors import Invalid, InvalidBody, StoreUnavailable, Unavailable
+from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import Limits
 from sukkal.operations import Body, Operation
 from sukkal.stores.contract import Backend
@@ -80,15 +80,14 @@ class Service:
         """How many bytes the body of a request may have; to be asked before it is read."""
         if operation.body is not Body.MESSAGES:
             return self._limits.max_queue_metadata
-        try:
-            return await self._messages.body_limit(ctx, queue)
-        except StoreUnavailable as exc:
-            raise Unavailable(f"{operation.failure} {RETRY}") from exc
+        limit: int = await guarded(operation, ctx, self._messages.body_limit(ctx, queue))
+        return limit
 
     async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
         """What to say of a body over that limit."""
         if operation.body is Body.MESSAGES:
-            return await self._messages.too_large(ctx, queue)
+            error: Invalid = await guarded(operation, ctx, self._messages.too_large(ctx, queue))
+            return error
         if operation.body is Body.METADATA:
             return Invalid(self._queues.too_large())
         if operation.body is Body.CHANGES:

@@ -6,6 +6,7 @@ document. Everything about queues, messages and claims is decided behind `Servic
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from sukkal.http import identity
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
 from sukkal.http.render import JSON, Answer, Renderers, encode
-from sukkal.http.routes import Endpoint, Resource, Router
+from sukkal.http.routes import Endpoint, Router
 from sukkal.limits import MAX_PROJECT
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
 from sukkal.wire import media
@@ -35,7 +36,9 @@ RETRY_AFTER = b"2"  # seconds, for a caller that meets a server about to stop
 CACHEABLE = (b"cache-control", b"max-age=86400")
 CLOSE = (b"connection", b"close")
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
-MEDIA_RANGES = frozenset((b"*/*", b"application/*", JSON))
+MEDIA_RANGES = (JSON, b"application/*", b"*/*")  # that match JSON, the most specific first
+
+_REFUSES = re.compile(rb"q\s*=\s*0(\.0*)?")
 
 
 class Refused(Exception):
@@ -48,6 +51,10 @@ class Refused(Exception):
         self.status = status
         self.document = {"title": title} | ({"description": description} if description else {})
         self.headers = headers
+
+
+class HungUp(Exception):
+    """The caller went away while sending; nobody waits for an answer, and nothing was done."""
 
 
 class HttpApp:
@@ -92,6 +99,8 @@ class HttpApp:
                 answer = _error(refused.status, refused.document, refused.headers)
             except ServiceError as error:
                 answer = _error(status_of(error), {"title": error.title, "description": error.message})
+            except HungUp:
+                return
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
                 answer = _error(
@@ -254,27 +263,28 @@ def _check_patch_type(value: bytes) -> None:
 
 @lru_cache(256)
 def admits_json(accept: bytes) -> bool:
-    """Whether an `Accept` header admits JSON."""
+    """Whether an `Accept` header admits JSON: what its most specific matching range says."""
+    found: dict[bytes, bool] = {}
     for media_range in accept.lower().split(b","):
         name, *parameters = (part.strip() for part in media_range.split(b";"))
-        refused = any(p.replace(b" ", b"") in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000") for p in parameters)
-        if name in MEDIA_RANGES and not refused:
-            return True
-    return False
+        if name in MEDIA_RANGES:
+            found[name] = not any(_REFUSES.fullmatch(parameter) for parameter in parameters)
+    return next((found[name] for name in MEDIA_RANGES if name in found), not accept.strip())
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The body; None as soon as it is longer than `limit`."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body if len(body) <= limit else None
-    chunks, size = [body], len(body)
-    while message.get("more_body", False) and size <= limit:
+    """The body; None as soon as it is longer than `limit`. Raises HungUp when it does not come to its end."""
+    chunks, size, more = [], 0, True
+    while more and size <= limit:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HungUp
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
-    return b"".join(chunks) if size <= limit else None
+        more = message.get("more_body", False)
+    if size > limit:
+        return None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _no_body(length: bytes | None) -> InvalidBody:

@@ -203,7 +203,9 @@ class Renderers:
     def _messages(
         self, status: int, ctx: Context, queue: str, found: list[Message], location: str | None = None
     ) -> Answer:
-        return Answer(status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else ())
+        return Answer(
+            status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else ()
+        )
 
     def _one(self, ctx: Context, request: r.GetMessage, result: Message) -> Answer:
         return Answer(200, encode(self._wire(ctx, request.queue, [result])[0]))
@@ -214,9 +216,7 @@ class Renderers:
         location = f"{base}?ids={','.join(result.ids)}"
         return Answer(201, encode({"resources": resources}), _location(location))
 
-    def _popped(
-        self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None
-    ) -> Answer:
+    def _popped(self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None) -> Answer:
         if result is None:
             return Answer(204)
         messages = [
@@ -283,5 +283,8 @@ def checksum(body: bytes) -> str | UnsetType:
     """`MD5:<hex>` over the body's JSON text in the API's canonical form; nothing for null."""
     if body == b"null":
         return UNSET
-    text = json.dumps(json.loads(body))
+    try:
+        text = json.dumps(json.loads(body))
+    except RecursionError:  # nested too deeply to be put into that form
+        return UNSET
     return f"MD5:{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"

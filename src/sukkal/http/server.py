@@ -34,16 +34,24 @@ class _WholeAnswers:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         if self._head:
-            self._transport.write(self._head)
-            self._head = b""
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self.flush()
         self._transport.close()
 
 
 class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_WholeAnswers(transport))  # type: ignore[arg-type]
+        self._answers = _WholeAnswers(transport)
+        super().connection_made(self._answers)  # type: ignore[arg-type]
+
+    def on_response_complete(self) -> None:
+        self._answers.flush()  # an answer without a body
+        super().on_response_complete()
 
 
 class Server(uvicorn.Server):

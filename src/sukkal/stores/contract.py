@@ -64,13 +64,11 @@ class Messages(Protocol):
         Each message goes to one lease at a time, also under concurrent calls. Its `claim_count` grows
         by one. One that would expire before `lease.due` gets `ttl = lease.ttl + lease.grace` and
         expires at `lease.due + lease.grace`; others keep their lifetime. A message that a lapsed or
-        released lease held is handed out at its old place. Calling again with the same lease adds to it.
+        released lease held is handed out at its old place. Calling again with the same lease, while it is live, adds to it.
         """
         ...
 
-    async def held(
-        self, queue: QueueKey, claim: str, *, now: float
-    ) -> tuple[Lease, list[Message]] | None:
+    async def held(self, queue: QueueKey, claim: str, *, now: float) -> tuple[Lease, list[Message]] | None:
         """The live lease with this id and what it still holds, oldest first; None when that is nothing."""
         ...
 
@@ -85,10 +83,11 @@ class Messages(Protocol):
         """Give back what a live lease holds, each message at its old place; False when there is none."""
         ...
 
-    async def delete(
-        self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float
-    ) -> list[str]:
-        """Delete those of the live messages `ids` that `holder` may delete; answers which were."""
+    async def delete(self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float) -> list[str]:
+        """Delete those of the live messages `ids` that `holder` may delete; answers which were.
+
+        In the order asked for.
+        """
         ...
 
     async def pop(self, queue: QueueKey, *, limit: int, now: float) -> list[Message]:
@@ -98,7 +97,7 @@ class Messages(Protocol):
     async def end_delays(self, queue: QueueKey) -> None:
         """Make every delayed message of the queue visible at once, as if posted without delay.
 
-        Its `visible` becomes its `created`. Nothing else of it changes.
+        Its `visible` becomes its `created`; that of a message whose delay is over may. Nothing else changes.
         """
         ...
 
@@ -111,7 +110,9 @@ class Messages(Protocol):
         ...
 
     async def volume(self, *, now: float) -> Stats:
-        """Messages of all queues together, without ends; what has just expired may still count."""
+        """Messages of all queues together, without ends. What expired or lapsed since the last
+        sweep may still count as it did before.
+        """
         ...
 
     async def sweep(self, *, now: float) -> int:
@@ -134,7 +135,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
     name: str
     value: bytes
-    version: int  # grows with each put of this name
+    version: int  # grows with each put of this name, also after it was deleted
 
 
 class Documents(Protocol):
@@ -162,9 +163,7 @@ class Documents(Protocol):
         """Remove a record; False when there was none."""
         ...
 
-    async def scan(
-        self, shelf: Shelf, *, after: str, limit: int, now: float
-    ) -> list[Document]:
+    async def scan(self, shelf: Shelf, *, after: str, limit: int, now: float) -> list[Document]:
         """Up to `limit` records with names greater than `after`, in bytewise order of the names."""
         ...
 
@@ -174,9 +173,14 @@ class Documents(Protocol):
 class Backend(Protocol):
     """One opened store."""
 
-    traits: frozenset[Trait]
-    messages: Messages
-    documents: Documents
+    @property
+    def traits(self) -> frozenset[Trait]: ...
+
+    @property
+    def messages(self) -> Messages: ...
+
+    @property
+    def documents(self) -> Documents: ...
 
     async def ping(self) -> None:
         """Return when the store answers; StoreUnavailable when it does not."""

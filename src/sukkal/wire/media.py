@@ -10,6 +10,8 @@ from sukkal.errors import Invalid, InvalidBody
 from sukkal.limits import INT64_MAX, INT64_MIN
 from sukkal.requests import NewMessage
 
+MAX_DEPTH = 200  # of a document that is kept; message bodies are not taken apart, so theirs is free
+
 _LONG_NUMBER = re.compile(rb"\d{19}")  # may not fit 64 bits
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 
@@ -36,7 +38,18 @@ def document(raw: bytes) -> dict[str, Any] | list[Any]:
         raise InvalidBody("Request body could not be parsed.")
     if _has_long_number(raw):
         _check_integers(value)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise InvalidBody(f"Request body is nested too deeply; {MAX_DEPTH} levels are allowed.")
     return value
+
+
+def _depth(value: Any) -> int:
+    """How many levels of arrays and objects there are."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer)]
+    return depth
 
 
 def _has_long_number(raw: bytes) -> bool:

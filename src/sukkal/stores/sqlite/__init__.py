@@ -3,13 +3,16 @@
 URI: `sqlite:///absolute/path`, optionally with `?vfs=NAME` for a registered SQLite VFS.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import apsw
+
 from sukkal.errors import StoreInUse, StoreUnavailable
-from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.contract import Backend, Documents, Messages, Trait
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.documents import SqliteDocuments
 from sukkal.stores.sqlite.messages import SqliteMessages
@@ -21,14 +24,17 @@ class SqliteBackend:
         self._lock = _take_lock(path)
         try:
             self._database = Database(path, durable=durable, vfs=vfs)
+            self.messages: Messages = SqliteMessages(self._database)
+            self.documents: Documents = SqliteDocuments(self._database)
+        except apsw.Error as exc:
+            os.close(self._lock)
+            raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
         except BaseException:
             os.close(self._lock)
             raise
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}
-        self.messages = SqliteMessages(self._database)
-        self.documents = SqliteDocuments(self._database)
 
     async def ping(self) -> None:
         self._database.read(self._database.execute, "SELECT 1")
@@ -53,8 +59,9 @@ def _take_lock(path: Path) -> int:
         raise StoreInUse(
             f"The store {path} is in use by process {owner or '?'}: stop it, or choose another data directory."
         ) from exc
-    os.truncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
+    with contextlib.suppress(OSError):  # who has it is for people to read; the lock does not depend on it
+        os.truncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
     return lock
 
 

@@ -1,8 +1,9 @@
 """One SQLite file: group commit, sequence numbers, checkpoints.
 
-Statements run inline on the event loop, where one costs microseconds and a thread hop would cost more. All
-writes of one turn of the loop share a transaction; it is committed, and synced unless the store is opened
-relaxed, before any of them is answered. Reads see writes of the same turn.
+Statements run inline on the event loop, where one costs microseconds and a thread hop would cost more. Writes
+that come in close together share a transaction: when a turn of the loop brings no further one it is
+committed, and synced unless the store is opened relaxed, before any of them is answered. Reads see the
+writes before them, committed or not.
 
 The log is moved into the database by a second connection in a thread, so that requests do not wait for it;
 only the last pages are moved inline, which lets SQLite start the log afresh.
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 PAGE_CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 8192  # length of the log (4 KiB pages) that starts moving it
 INLINE_PAGES = 1024  # so few pages are moved within a turn
+MOST_TURNS = 8  # of the loop that a transaction waits for more writes, which keep coming
 SEQUENCE_BLOCK = 1_000_000  # numbers reserved at a time, and lost at most when the process dies
 
 Step = Callable[..., Any]
@@ -39,7 +41,7 @@ class Database:
         process has it.
         """
         self.durable = durable
-        self.before_commit: Step = _nothing  # writes what the drivers keep in memory during a turn
+        self.before_commit: Step = _nothing  # writes what the drivers keep in memory meanwhile
         self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
         self._path = path
         self._vfs = vfs
@@ -55,8 +57,8 @@ class Database:
             raise StoreInUse(f"Another process is using the store {path}.") from exc
         except (apsw.Error, schema.TooNew) as exc:
             raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
-        self.execute = self._connection.execute
-        self.executemany = self._connection.executemany
+        self.execute: Step = self._connection.execute
+        self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
         self.total_changes = self._connection.total_changes
         self._number = self._reserved = self._stored_sequence()
@@ -91,7 +93,7 @@ class Database:
             raise StoreUnavailable(str(exc)) from exc
 
     def write(self, step: Step, *args: Any) -> asyncio.Future[Any]:
-        """Run `step(*args)` in this turn's transaction; its result comes when that is committed.
+        """Run `step(*args)` in the open transaction, or a new one; its result comes when that is committed.
 
         The step has run when this returns, so steps take effect in the order of the calls.
         """
@@ -100,15 +102,22 @@ class Database:
             if self._waiting is None:
                 self.execute("BEGIN IMMEDIATE")
                 self._waiting = []
-                self._loop.call_soon(self._commit)
+                self._loop.call_soon(self._commit_when_quiet, 0, 0)
             self._waiting.append((future, step(*args)))
         except apsw.Error as exc:
             self._abort(exc)
             raise StoreUnavailable(str(exc)) from exc
-        except BaseException as exc:  # a fault of ours half-way through a step: nothing of the turn is sure
+        except BaseException as exc:  # a fault of ours half-way through a step: nothing of them all is sure
             self._abort(exc)
             raise
         return future
+
+    def _commit_when_quiet(self, turns: int, writes: int) -> None:
+        """Commit, unless the last turn brought more writes: then the next may bring more still."""
+        if self._waiting is not None and writes < len(self._waiting) and turns < MOST_TURNS:
+            self._loop.call_soon(self._commit_when_quiet, turns + 1, len(self._waiting))
+        else:
+            self._commit()
 
     def _commit(self) -> None:
         if self._waiting is None:  # aborted in the meantime
@@ -127,13 +136,13 @@ class Database:
             self._start_checkpoint()
 
     def _abort(self, reason: BaseException) -> None:
-        """Undo the turn's transaction and fail all its writes."""
+        """Undo the open transaction and fail all its writes."""
         waiting, self._waiting = self._waiting, None
         log.error("a transaction of %d writes failed: %s", len(waiting or ()), reason)
         if self._connection.in_transaction:
             with contextlib.suppress(apsw.Error):  # already undone by SQLite
                 self.execute("ROLLBACK")
-        self._reserved = 0  # what was reserved in this turn is not, so the next number reserves anew
+        self._reserved = 0  # what was reserved meanwhile is not, so the next number reserves anew
         self.after_rollback()
         for future, _ in waiting or ():
             if not future.done():

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
@@ -77,7 +77,7 @@ class SqliteMessages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._execute = database.execute
+        self._execute: Callable[..., Any] = database.execute
         self._boxes = Boxes(database)
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
@@ -89,7 +89,10 @@ class SqliteMessages:
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
     ) -> list[Message]:
         if after is not None and not (
-            after.isascii() and after.isdigit() and len(after) <= LONGEST_MARKER and int(after) <= SEQUENCE_MASK
+            after.isascii()
+            and after.isdigit()
+            and len(after) <= LONGEST_MARKER
+            and int(after) <= SEQUENCE_MASK
         ):
             return []
         box = self._database.read(self._boxes.get, queue)
@@ -127,9 +130,7 @@ class SqliteMessages:
         taken: list[Message] = await self._database.write(self._claim, queue, lease, limit, now)
         return taken
 
-    async def held(
-        self, queue: QueueKey, claim: str, *, now: float
-    ) -> tuple[Lease, list[Message]] | None:
+    async def held(self, queue: QueueKey, claim: str, *, now: float) -> tuple[Lease, list[Message]] | None:
         found: tuple[Lease, list[Row]] | None = self._database.read(self._under, queue, claim, now)
         return (found[0], [_message(row) for row in found[1]]) if found else None
 
@@ -141,9 +142,7 @@ class SqliteMessages:
         released: bool = await self._database.write(self._release, queue, claim, now)
         return released
 
-    async def delete(
-        self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float
-    ) -> list[str]:
+    async def delete(self, queue: QueueKey, ids: Sequence[str], *, holder: Holder, now: float) -> list[str]:
         deleted: list[str] = await self._database.write(self._delete, queue, ids, holder, now)
         return deleted
 
@@ -194,9 +193,7 @@ class SqliteMessages:
 
     # --- looking -------------------------------------------------------------------------------------
 
-    def _rows(
-        self, box: Box, view: View, sequence: int, limit: int, now: float
-    ) -> tuple[list[Row], int]:
+    def _rows(self, box: Box, view: View, sequence: int, limit: int, now: float) -> tuple[list[Row], int]:
         """Rows after a sequence number, and the number to go on from when more may follow, else 0."""
         after, until, goes_on = box.start | sequence, box.end, 0
         if view.without_client is not None and box.total > WINDOW:
@@ -231,8 +228,12 @@ class SqliteMessages:
         self, query: str, before: Row, span: Row, rest: Row, without: str | None, limit: int
     ) -> list[Row]:
         if without is None:
-            return self._execute(query, (*before, *span, *rest, limit)).fetchall()
-        return self._execute(FILTERED[query], (*before, *span, without, *rest, limit)).fetchall()
+            return self._all(query, (*before, *span, *rest, limit))
+        return self._all(FILTERED[query], (*before, *span, without, *rest, limit))
+
+    def _all(self, query: str, args: Row) -> list[Row]:
+        rows: list[Row] = self._execute(query, args).fetchall()
+        return rows
 
     def _fetch(self, queue: QueueKey, ids: Sequence[str], now: float) -> list[Message]:
         box = self._boxes.get(queue)
@@ -242,7 +243,7 @@ class SqliteMessages:
         return [_message(row) for row in rows if row is not None]
 
     def _row(self, box: Box, id_: str, now: float) -> Row | None:
-        row = self._execute(BY_ID, (id_, box.id, now)).fetchone()
+        row: Row | None = self._execute(BY_ID, (id_, box.id, now)).fetchone()
         if row is None or row[1] is not None:  # in ready, the usual place
             return row
         place = row[0]
@@ -283,19 +284,18 @@ class SqliteMessages:
         )
 
     def _ends(self, query: str, args: Row) -> list[Row]:
-        first = self._execute(query, (*args, 1)).fetchall()
-        last = self._execute(query.replace("ORDER BY s.place", "ORDER BY s.place DESC"), (*args, 1)).fetchall()
-        return first + last
+        backwards = query.replace("ORDER BY s.place", "ORDER BY s.place DESC")
+        return self._all(query, (*args, 1)) + self._all(backwards, (*args, 1))
 
     # --- claims --------------------------------------------------------------------------------------
 
     def _visible(self, box: Box, limit: int, now: float) -> list[Row]:
         """The oldest messages that can be handed out. Tells the box when next something comes due."""
         span = (box.start, box.end, now)
-        rows = self._execute(READY, (*span, limit)).fetchall()
+        rows = self._all(READY, (*span, limit))
         if box.next_due <= now and (box.held or box.delayed):
-            rows += self._execute(LAPSED, (*span, box.id, now, limit)).fetchall()
-            rows += self._execute(ARRIVED, (*span, box.id, now, limit)).fetchall()
+            rows += self._all(LAPSED, (*span, box.id, now, limit))
+            rows += self._all(ARRIVED, (*span, box.id, now, limit))
             rows = sorted(rows)[:limit]
             box.next_due = self._earliest_due(box)
         return rows
@@ -335,10 +335,11 @@ class SqliteMessages:
         due, ttl, expires = lease.due, lease.ttl + lease.grace, lease.due + lease.grace
         extended = []
         for row in rows:
-            if row[8] < due:
-                self._execute("UPDATE message SET ttl = ?, expires = ? WHERE place = ?", (ttl, expires, row[0]))
-                row = (*row[:5], ttl, *row[6:8], expires, row[9])
-            extended.append(row)
+            if row[8] >= due:
+                extended.append(row)
+                continue
+            self._execute("UPDATE message SET ttl = ?, expires = ? WHERE place = ?", (ttl, expires, row[0]))
+            extended.append((*row[:5], ttl, *row[6:8], expires, row[9]))
         return extended
 
     def _claim(self, queue: QueueKey, lease: Lease, limit: int, now: float) -> list[Message]:
@@ -371,7 +372,8 @@ class SqliteMessages:
         if box is None:
             return None
         found = self._execute(
-            "SELECT ttl, grace, since, due FROM lease WHERE box = ? AND id = ? AND due > ?", (box.id, claim, now)
+            "SELECT ttl, grace, since, due FROM lease WHERE box = ? AND id = ? AND due > ?",
+            (box.id, claim, now),
         ).fetchone()
         if found is None:
             return None
@@ -459,12 +461,7 @@ class SqliteMessages:
     # --- sweeping ------------------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> int:
-        return (
-            self._reclaim_dead_box()
-            + self._drop_expired(now)
-            + self._drop_leases(now)
-            + self._settle(now)
-        )
+        return self._reclaim_dead_box() + self._drop_expired(now) + self._drop_leases(now) + self._settle(now)
 
     def _reclaim_dead_box(self) -> int:
         row = self._execute("SELECT id FROM box WHERE dead = 1 LIMIT 1").fetchone()
