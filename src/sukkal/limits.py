@@ -13,7 +13,7 @@ MIN_TTL = 60  # seconds; messages, claims, grace
 MAX_NAME = 64  # characters of a queue's name
 MAX_PROJECT = 256  # characters of a project's id
 
-_NAME = re.compile(r"[a-zA-Z0-9_.\-]{1,%d}" % MAX_NAME)
+_NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")
 
 
 def is_name(text: str) -> bool:

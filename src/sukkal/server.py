@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
+import uvloop
 
-from sukkal.config import Settings
+from sukkal.config import BadSetting, Settings
 from sukkal.core.service import Service
-from sukkal.errors import StoreInUse, StoreUnavailable
 from sukkal.http.app import HttpApp
 from sukkal.http.identity import ClientIds
 from sukkal.http.server import Server
@@ -26,32 +26,18 @@ log = logging.getLogger("sukkal")
 
 
 def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit status. Problems at the start are told on standard error."""
+    """Run until SIGTERM or SIGINT; the exit status.
+
+    Raises BadSetting for an address that is taken or a store that no driver serves, StoreInUse and
+    StoreUnavailable.
+    """
     _set_up_logging(settings)
-    try:
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            return runner.run(_serve(settings))
-    except (StoreInUse, StoreUnavailable, UnknownScheme) as exc:
-        print(f"sukkal: {exc}", file=sys.stderr)
-        return 1
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
-    return uvloop.new_event_loop()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> int:
-    try:
-        listener = _listen(settings.host, settings.port)
-    except OSError as exc:
-        print(
-            f"sukkal: cannot listen on {settings.host}:{settings.port}: {exc.strerror}. "
-            "Stop what uses the port, or choose another with --port.",
-            file=sys.stderr,
-        )
-        return 1
+    listener = _listen(settings.host, settings.port)
     async with _opened(settings) as backend:
         service = Service(
             backend,
@@ -110,7 +96,10 @@ async def _until_told_to_stop(app: HttpApp, server: Server, drain_timeout: float
 
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Backend]:
-    backend = await open_backend(_store_uri(settings), durable=settings.durability == "full")
+    try:
+        backend = await open_backend(_store_uri(settings), durable=settings.durability == "full")
+    except UnknownScheme as exc:
+        raise BadSetting("store", str(exc)) from exc
     try:
         yield backend
     finally:
@@ -131,27 +120,35 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as exc:
         listener.close()
-        raise
-    listener.set_inheritable(True)
+        raise BadSetting(
+            "port",
+            f"Cannot listen on {host}:{port}: {exc.strerror}. "
+            "Stop what uses the port, or choose another with --port.",
+        ) from exc
     return listener
 
 
 def _announce(settings: Settings, listener: socket.socket, backend: Backend) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    durable = Trait.DURABLE in backend.traits
-    print(
+    durability = (
+        "full: writes are on disk before they are answered"
+        if Trait.DURABLE in backend.traits
+        else "relaxed: a crash may lose the last writes"
+    )
+    sys.stdout.write(
         f"""Sukkal is serving the Messaging API v2 on {url}
   store       {_store_uri(settings)}
-  durability  {"full: writes are on disk before they are answered" if durable else "relaxed: a crash may lose the last writes"}
+  durability  {durability}
 Try it:
   curl -i {url}/v2/queues/hello/messages -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c' \\
     -H 'X-Project-Id: demo' -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hello"}}]}}'
-Stop with Ctrl-C.""",
-        flush=True,
+Stop with Ctrl-C.
+"""
     )
+    sys.stdout.flush()
 
 
 def _set_up_logging(settings: Settings) -> None:

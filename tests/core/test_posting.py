@@ -226,7 +226,11 @@ async def test_post_is_bounded_by_the_smaller_of_the_services_and_the_queues_siz
         # As an operator's lowered limit leaves it: more than may be set today.
         document = msgspec.json.encode({"_max_messages_post_size": own})
         await world.backend.documents.put(
-            ("queue", PROJECT), "orders", document, expect=0, now=NOW  # type: ignore[arg-type]
+            ("queue", PROJECT),
+            "orders",
+            document,
+            expect=0,
+            now=NOW,  # type: ignore[arg-type]
         )
     from sukkal.operations import BY_NAME
 

@@ -146,9 +146,7 @@ def play(script: Script, turns: Sequence[int]) -> list[list[str]]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), requests, st.sampled_from((0, 0, 1, 20, 60))), max_size=40)
-)
+@given(st.lists(st.tuples(st.integers(0, 1), requests, st.sampled_from((0, 0, 1, 20, 60))), max_size=40))
 def test_each_project_sees_what_it_would_see_alone(script: Script) -> None:
     ours, theirs = play(script, (0, 1))
     assert ours == play(script, (0,))[0]

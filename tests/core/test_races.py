@@ -1,4 +1,4 @@
-"""A post and the queue's deletion at the same time: afterwards the queue is there with the message, or neither.
+"""A post and the queue's deletion at once: afterwards the queue is there with the message, or neither.
 
 Named interleavings first, then every order that the calls to the store can take.
 """

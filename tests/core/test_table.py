@@ -75,11 +75,26 @@ def test_no_renderer_is_left_over() -> None:
     assert set(renderers) <= {row.name for row in TABLE}
 
 
-POLICIES = """
-    queues:get_all queues:create queues:get queues:delete queues:update queues:stats queues:purge
-    messages:get_all messages:create messages:get messages:delete messages:delete_all
-    claims:create claims:get claims:delete claims:update ping:get health:get
-""".split()
+POLICIES = [
+    "queues:get_all",
+    "queues:create",
+    "queues:get",
+    "queues:delete",
+    "queues:update",
+    "queues:stats",
+    "queues:purge",
+    "messages:get_all",
+    "messages:create",
+    "messages:get",
+    "messages:delete",
+    "messages:delete_all",
+    "claims:create",
+    "claims:get",
+    "claims:delete",
+    "claims:update",
+    "ping:get",
+    "health:get",
+]
 
 
 def test_policies_are_those_of_the_specification() -> None:

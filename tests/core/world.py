@@ -160,8 +160,11 @@ class Verbs:
         """The same after the call has taken effect, before its caller knows."""
         self._after[verb].append(step)
 
-    def hold_before(self, verb: str) -> Gate:
+    def hold_before(self, verb: str, *, skip: int = 0) -> Gate:
+        """Hold the next call of `verb`, or the one after so many more that pass."""
         gate = Gate()
+        for _ in range(skip - len(self._before[verb])):
+            self.before(verb, _pass)
         self.before(verb, gate.pass_)
         return gate
 
@@ -173,6 +176,10 @@ class Verbs:
     def fail_once(self, verb: str) -> None:
         """The next call has no effect and raises StoreUnavailable."""
         self.before(verb, _unavailable)
+
+
+async def _pass() -> None:
+    pass
 
 
 async def _unavailable() -> None:

@@ -29,7 +29,8 @@ GRACE = 60
 class Load:
     """Random requests, until told to stop or the server is gone.
 
-    After `limit` answers `at_limit` is called, once, with requests under way.
+    `watch` is called at each answer, with requests of other clients under way: with how many answers there
+    were so far.
     """
 
     def __init__(
@@ -37,16 +38,13 @@ class Load:
         record: Record,
         port: int,
         chance: random.Random,
-        *,
-        limit: int = 1 << 60,
-        at_limit: Callable[[], None] | None = None,
+        watch: Callable[[int], None] | None = None,
     ) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()  # by what was asked, and status
         self._record = record
         self._port = port
         self._chance = chance
-        self._limit = limit
-        self._at_limit = at_limit or (lambda: None)
+        self._watch = watch
         self._count = 0
         self._stopping = False
 
@@ -86,13 +84,19 @@ class Load:
             connection.close()
 
     async def _call(
-        self, connection: Connection, kind: str, queue: QueueKey, method: str, path: str, document: object = None
+        self,
+        connection: Connection,
+        kind: str,
+        queue: QueueKey,
+        method: str,
+        path: str,
+        document: object = None,
     ) -> Answer:
         answer = await connection.call(queue.project, method, path, document)
         self.answers[kind, answer.status] += 1
         self._count += 1
-        if self._count == self._limit:
-            self._at_limit()
+        if self._watch is not None:
+            self._watch(self._count)
         if answer.status == 503:
             error = answer.document
             assert isinstance(error, dict), f"{kind}: 503 with {error!r}"
@@ -177,15 +181,15 @@ class Load:
         limit = self._chance.choice([1, 2, 10])
         request = self._record.begin_pop(queue, limit=limit, at=time.time())
         async with self._unless_sent(lambda: self._record.drop(request)):
-            answer = await self._call(connection, "pop", queue, "DELETE", f"{messages_path(queue)}?pop={limit}")
+            answer = await self._call(
+                connection, "pop", queue, "DELETE", f"{messages_path(queue)}?pop={limit}"
+            )
         if answer.status != 503:
             assert answer.status == 200, answer
             messages = [seen(message) for message in answer.document["messages"]]
             self._record.popped(request, messages, at=time.time())
 
-    async def _release(
-        self, connection: Connection, queue: QueueKey, lease: Holding | None = None
-    ) -> None:
+    async def _release(self, connection: Connection, queue: QueueKey, lease: Holding | None = None) -> None:
         lease = lease or self._lease(queue)
         if lease is None:
             return

@@ -62,12 +62,11 @@ class Platter:
                     by_sector.setdefault(sector, []).append((start, bytes((sector + 1) * SECTOR - start)))
                 sizes.append(offset)
                 continue
-            sizes.append(max(sizes[-1], offset + len(data)))
-            while data:
-                sector = offset // SECTOR
-                length = min(len(data), (sector + 1) * SECTOR - offset)
-                by_sector.setdefault(sector, []).append((offset, data[:length]))
-                offset, data = offset + length, data[length:]
+            end = offset + len(data)
+            sizes.append(max(sizes[-1], end))
+            for sector in range(offset // SECTOR, -(-end // SECTOR)):
+                start, stop = max(offset, sector * SECTOR), min(end, (sector + 1) * SECTOR)
+                by_sector.setdefault(sector, []).append((start, data[start - offset : stop - offset]))
         left_out = chance.choice(list(by_sector)) if by_sector else -1
         for sector, pieces in by_sector.items():
             count = len(pieces) if kind == "but one" else chance.randrange(len(pieces) + 1)

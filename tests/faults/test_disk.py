@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sukkal.model import QueueKey
-
 from .audit import Record, audit
-from .load import QUEUES, Load
+from .load import Load
 from .victim import LONG, Victim, seed, victim
 from .wire import Connection, ServerReader
 
@@ -35,7 +33,12 @@ def limit_files(server: Victim, size: int | None) -> None:
 
 async def at_work(record: Record, server: Victim, chance: random.Random, answers: int) -> Load:
     """A load that was stopped after so many answers."""
-    load = Load(record, server.port, chance, limit=answers, at_limit=lambda: load.stop())
+
+    def watch(count: int) -> None:
+        if count == answers:
+            load.stop()
+
+    load = Load(record, server.port, chance, watch)
     await load.run()
     return load
 
@@ -50,7 +53,12 @@ async def test_full_disk_is_answered_503_and_nothing_is_lost(tmp_path: Path) -> 
             await at_work(record, server, chance, 150)
             log_size = (tmp_path / "data" / "sukkal.db-wal").stat().st_size
             # None at all, none for the log, some more for the log: in the midst of a commit.
-            limits = [0, log_size // 2, log_size + chance.randrange(400_000), log_size + chance.randrange(4_000)]
+            limits = [
+                0,
+                log_size // 2,
+                log_size + chance.randrange(400_000),
+                log_size + chance.randrange(4_000),
+            ]
             limit = limits[number % len(limits)]
             limit_files(server, limit)
             load = await at_work(record, server, chance, 400)
@@ -83,23 +91,26 @@ async def test_disk_that_fills_and_empties_under_load(tmp_path: Path) -> None:
     chance = random.Random(seed())
     record = Record()
     with victim(tmp_path) as server:
-        reader = ServerReader(server.port)
-        load = Load(record, server.port, chance)
-        work = asyncio.create_task(load.run())
         log = tmp_path / "data" / "sukkal.db-wal"
-        for _ in range(ROUNDS * 4):
-            for limit in (None, chance.choice([0, log.stat().st_size + chance.randrange(100_000)]), None):
-                limit_files(server, limit)
-                enough = record.answers + chance.randrange(5, 60)
-                while record.answers < enough and not work.done() and len(load.answers) < 1 << 30:
-                    if sum(n for (_, status), n in load.answers.items() if status == 503) and limit is not None:
-                        break
-                    await asyncio.sleep(0)
-        load.stop()
-        await work
+        full, changes, change_at = False, 0, 40
+
+        def watch(count: int) -> None:
+            nonlocal full, changes, change_at
+            if count < change_at:
+                return
+            full, changes, change_at = not full, changes + 1, count + chance.randrange(5, 60)
+            room = chance.choice([0, log.stat().st_size + chance.randrange(100_000)])
+            limit_files(server, room if full else None)
+            if changes >= ROUNDS * 8 and not full:
+                load.stop()
+
+        load = Load(record, server.port, chance, watch)
+        await load.run()
         assert {status for _, status in load.answers} >= {201, 204, 503}
+        reader = ServerReader(server.port)
         await audit(record, reader, clock=time.time, settle=False)
-        await at_work(record, server, chance, 100)
+        load = await at_work(record, server, chance, 100)
+        assert not {kind for kind, status in load.answers if status == 503}
         await audit(record, reader, clock=time.time, settle=False)
         reader.close()
     with victim(tmp_path) as server:
@@ -134,32 +145,22 @@ async def test_start_on_a_full_disk_serves_reads_or_says_why_not(tmp_path: Path)
     record = Record()
     with victim(tmp_path) as server:
         await at_work(record, server, random.Random(1), 50)
-    command = [sys.executable, "-m", "sukkal.cli", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
-    limited = (
-        "import os, resource, sys;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY));"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", limited, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = start_limited(tmp_path / "data")
     assert process.stdout is not None
-    assert process.stderr is not None
     try:
-        first = (await process.stdout.readline()).decode()
+        first = await asyncio.to_thread(process.stdout.readline)
         if first:
-            port = int(first.rsplit(":", 1)[1])
-            reader = ServerReader(port)
+            reader = ServerReader(int(first.rsplit(":", 1)[1]))
             await audit(record, reader, clock=time.time, settle=True)
             reader.close()
     finally:
-        if process.returncode is None:
-            process.terminate()
-        said = (await process.stderr.read()).decode()
-        code = await process.wait()
+        process.terminate()
+        _, said = process.communicate(timeout=30)
     assert "Traceback" not in said, said
-    if not first:
-        assert code == 1
+    if first:
+        assert process.returncode == 0, said
+    else:
+        assert process.returncode == 1
         assert said.startswith("sukkal: "), said
     with victim(tmp_path) as server:
         reader = ServerReader(server.port)
@@ -167,6 +168,15 @@ async def test_start_on_a_full_disk_serves_reads_or_says_why_not(tmp_path: Path)
         reader.close()
 
 
-def test_queues_are_of_two_projects() -> None:
-    assert len({queue.project for queue in QUEUES}) == 2
-    assert QueueKey("umbrella", "orders") in QUEUES
+def start_limited(data: Path) -> subprocess.Popen[str]:
+    """A server that may not write to any file from its first moment on."""
+    limited = (
+        "import os, resource, sys;"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1];"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-m", "sukkal.cli", "serve", "--port", "0", "--data-dir", str(data)]
+    return subprocess.Popen(
+        [sys.executable, "-c", limited, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -4,8 +4,9 @@ Short: some cuts. SUKKAL_LONG=1: more than a thousand.
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,19 +15,20 @@ import pytest
 
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Message
-from sukkal.stores.contract import Trait
+from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.registry import open_backend
 from sukkal.stores.sqlite import database
 
 from .power import Disk, Image, RecordingVFS
-from .script import QUEUES, START, Call, Model, Script, difference, marked, markers, picture, take_turn
+from .script import QUEUES, Call, Model, Script, difference, marked, markers, picture, take_turn
 from .victim import LONG, seed
 
 pytestmark = pytest.mark.faults
 
-CUTS = 1200 if LONG else 60  # of a durable store; half as many of a relaxed one
-TURNS = 40  # of the loop, in one life
-CUTS_OF_A_LIFE = 12
+CUTS = 3000 if LONG else 150  # of a durable store; half as many of a relaxed one
+TURNS = 40  # of the loop, in one life, with some two thousand changes of files
+RATE = 0.006  # chance of a cut at each change
+RATE_WHILE_NEW = 0.1
 NAME = "store.db"
 
 
@@ -65,17 +67,19 @@ async def live(
     script, calls = Script(chance), []
     if before is not None:
         image = before.cuts[-1].image
-        script, calls = before.script, before.calls[: await survived(directory / "image", image, durable=durable)]
+        script, calls = (
+            before.script,
+            before.calls[: await survived(directory / "image", image, durable=durable)],
+        )
         for name, content in image.items():
             (directory / name).write_bytes(content)
     disk = Disk(image, lying=lying)
     vfs = RecordingVFS(disk)
     cuts: list[Cut] = []
     acknowledged = len(calls) - 1
-    rate = 2 * CUTS_OF_A_LIFE / 4000
 
     def maybe_cut() -> None:
-        if chance.random() < rate:
+        if chance.random() < (RATE if acknowledged >= 0 else RATE_WHILE_NEW):
             cuts.append(Cut(disk.after_a_cut(chance), acknowledged))
 
     disk.on_change = maybe_cut
@@ -109,10 +113,14 @@ async def survived(directory: Path, image: Image, *, durable: bool) -> int:
     return count
 
 
-async def reopened(directory: Path, image: Image, *, durable: bool):  # type: ignore[no-untyped-def]
-    directory.mkdir()
+def lay_out(directory: Path, image: Image) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
     for name, content in image.items():
         (directory / name).write_bytes(content)
+
+
+async def reopened(directory: Path, image: Image, *, durable: bool) -> Backend:
+    lay_out(directory, image)
     return await open_backend(f"sqlite://{directory / NAME}", durable=durable)
 
 
@@ -142,6 +150,7 @@ async def check(directory: Path, life: Life, *, durable: bool) -> int:
         assert all(after["added"] > each for each in places.values()), f"cut {number}: an old marker again"
         await backend.close()
         check_integrity(place / NAME)
+        shutil.rmtree(place)
         found.append((number, count, shown))
     # A call may be kept whose mark is not: they share a transaction but for rare moments.
     model = await Model(life.script).after_each(life.calls, {n + d for _, n, _ in found for d in (0, 1)})
@@ -159,41 +168,30 @@ def check_integrity(path: Path) -> None:
         connection.close()
 
 
-def lives() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
-
-
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "relaxed"])
 async def test_power_cuts(tmp_path: Path, durable: bool) -> None:
     """Durable: nothing acknowledged is lost. Relaxed: what is lost is the end, in whole calls."""
     chance = random.Random(seed())
     cuts = lost = 0
     life: Life | None = None
-    for number in lives():
+    for number in itertools.count():
         before = life if number % 3 else None
         life = await live(tmp_path / f"{number}-life", chance, durable=durable, before=before)
         lost += await check(tmp_path / f"{number}-life", life, durable=durable)
         cuts += len(life.cuts)
+        shutil.rmtree(tmp_path / f"{number}-life")
         if cuts >= (CUTS if durable else CUTS // 2):
             break
-    print(f"{cuts} cuts, {lost} with loss")
     assert bool(lost) != durable  # the cuts bite
 
 
 async def test_disk_that_only_claims_to_sync_is_found_out(tmp_path: Path) -> None:
     """The check would notice a store that does not sync before it acknowledges."""
     chance = random.Random(seed())
-    for number in lives():
+    for number in itertools.count():
         life = await live(tmp_path / str(number), chance, durable=True, lying=True)
         try:
             await check(tmp_path / str(number), life, durable=True)
         except Lost:
             break
         assert number < 20
-
-
-def test_script_starts_at_a_fixed_time() -> None:
-    assert Script(random.Random(0)).now == START

@@ -1,6 +1,7 @@
 """A server that is killed and started again on the same data."""
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 from server_process import ServerProcess
 
 from .wire import PAGE
+
+log = logging.getLogger(__name__)
 
 LONG = os.environ.get("SUKKAL_LONG") == "1"
 SETTINGS = {"max_messages_per_page": str(PAGE), "max_messages_per_claim_or_pop": "100"}
@@ -41,7 +44,7 @@ def victim(directory: Path) -> Iterator[Victim]:
 
 
 def seed() -> int:
-    """What random runs start from: SUKKAL_SEED repeats one that failed; pytest shows what is printed."""
+    """What random runs start from: SUKKAL_SEED repeats one that failed; pytest shows the log of what fails."""
     chosen = int(os.environ.get("SUKKAL_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"repeat with SUKKAL_SEED={chosen}")
+    log.warning("repeat with SUKKAL_SEED=%d", chosen)
     return chosen

@@ -37,8 +37,9 @@ class Connection:
     async def call(self, project: str, method: str, path: str, document: Any = None) -> Answer:
         body = b"" if document is None else json.dumps(document).encode()
         head = (
-            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nClient-ID: {CLIENT}\r\nX-Project-ID: {project}\r\n"
-            f"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nClient-ID: {CLIENT}\r\n"
+            f"X-Project-ID: {project}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         async with asyncio.timeout(PATIENCE):
             if self._streams is None:

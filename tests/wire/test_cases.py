@@ -39,9 +39,10 @@ class Cast:
             caller.close()
 
 
+@pytest.mark.parametrize("store", [("--store", "memory:"), ()], ids=["memory", "embedded"])
 @pytest.mark.parametrize("case", load(CASES) + load(CASES / "http"), ids=lambda case: case.id)
-def test_case(case: Case, servers: ServerPool) -> None:
-    server = servers.get("--store", "memory:", **case.settings)
+def test_case(case: Case, store: tuple[str, ...], servers: ServerPool) -> None:
+    server = servers.get(*store, **case.settings)
     cast, captures = Cast(server.host, server.port), Captures()
     try:
         for number, step in enumerate(case.steps, start=1):

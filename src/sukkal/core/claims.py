@@ -14,7 +14,7 @@ from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import Holder, Lease, Message, QueueKey
 from sukkal.stores.contract import Messages as Store
 
-# Spent messages met one after the other are moved in one request so many times; then it answers with what it has.
+# How often one request meets nothing but spent messages and moves them, before it answers with what it has.
 MOST_MOVES = 10
 
 

@@ -11,6 +11,8 @@ from sukkal.operations import Operation
 
 log = logging.getLogger(__name__)
 
+RETRY = "Please try again in a few seconds."
+
 Handler = Callable[[Context, Any], Awaitable[Any]]
 
 
@@ -33,4 +35,4 @@ async def guarded(operation: Operation, ctx: Context, work: Awaitable[Any]) -> A
         return await work
     except StoreUnavailable as exc:
         log.warning("%s: %s (%s)", operation.name, exc, ctx.request_id)
-        raise Unavailable(f"{operation.failure} Please try again in a few seconds.") from exc
+        raise Unavailable(f"{operation.failure} {RETRY}") from exc

@@ -154,7 +154,8 @@ class Messages:
         messages = await self._store.fetch(key, request.ids, now=ctx.now)
         if not messages:
             raise NotFound(
-                f"No messages with IDs: {request.ids!r} found in the queue {key.name} for project {key.project}."
+                f"No messages with IDs: {request.ids!r} found in the queue {key.name} "
+                f"for project {key.project}."
             )
         return r.MessageList(messages=self.opened(messages))
 
@@ -193,7 +194,8 @@ class Messages:
             raise Invalid("pop and id params cannot be present together in the delete request.")
         if ids is None and pop is None:
             raise Invalid(
-                'The request should have either "ids" or "pop" parameter in the request, to be able to delete.'
+                'The request should have either "ids" or "pop" parameter in the request, '
+                "to be able to delete."
             )
         if self._delete_with_claim_id and (ids is None) != (claims is None):
             raise Invalid(

@@ -98,10 +98,12 @@ class Service:
         """Reclaim space, a little at a time, for as long as the task lives."""
         while True:
             try:
-                while await self._backend.messages.sweep(now=clock()):
-                    await asyncio.sleep(0)  # requests first
+                swept = await self._backend.messages.sweep(now=clock())
             except StoreUnavailable as exc:
                 log.warning("sweep: %s", exc)
+                swept = 0
             except Exception:
                 log.exception("sweep failed")
-            await asyncio.sleep(SWEEP_SECONDS)
+                swept = 0
+            # While there is more to reclaim, requests get their turn in between and no more than that.
+            await asyncio.sleep(0 if swept else SWEEP_SECONDS)

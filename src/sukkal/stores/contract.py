@@ -64,7 +64,8 @@ class Messages(Protocol):
         Each message goes to one lease at a time, also under concurrent calls. Its `claim_count` grows
         by one. One that would expire before `lease.due` gets `ttl = lease.ttl + lease.grace` and
         expires at `lease.due + lease.grace`; others keep their lifetime. A message that a lapsed or
-        released lease held is handed out at its old place. Calling again with the same lease, while it is live, adds to it.
+        released lease held is handed out at its old place. Calling again with the same lease, while it is
+        live, adds to it.
         """
         ...
 

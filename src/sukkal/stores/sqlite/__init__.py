@@ -57,7 +57,8 @@ def _take_lock(path: Path) -> int:
         owner = os.read(lock, 20).decode(errors="replace")
         os.close(lock)
         raise StoreInUse(
-            f"The store {path} is in use by process {owner or '?'}: stop it, or choose another data directory."
+            f"The store {path} is in use by process {owner or '?'}: "
+            "stop it, or choose another data directory."
         ) from exc
     with contextlib.suppress(OSError):  # who has it is for people to read; the lock does not depend on it
         os.truncate(lock, 0)
