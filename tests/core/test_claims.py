@@ -83,7 +83,7 @@ async def test_claim_that_finds_nothing_creates_nothing(world: World) -> None:
     ],
 )
 async def test_claim_out_of_bounds_is_refused_and_takes_nothing(
-    world: World, fields: dict[str, int], text: str
+    world: World, fields: dict[str, Any], text: str
 ) -> None:
     await world.post("orders", 1)
     with pytest.raises(Invalid, match=text):

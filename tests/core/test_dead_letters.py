@@ -29,7 +29,7 @@ async def wear_out(world: World, queue: str = "orders", *, times: int = 2, **fie
 
 async def dead_lettering(world: World, queue: str = "orders", *, to: str = "dead", **metadata: Any) -> None:
     """Make a queue that allows two claims."""
-    await world.create(queue, **{"_max_claim_count": 2, "_dead_letter_queue": to} | metadata)
+    await world.create(queue, _max_claim_count=2, _dead_letter_queue=to, **metadata)
 
 
 # --- when ----------------------------------------------------------------------------------------------

@@ -130,6 +130,38 @@ async def test_pop_without_the_key_loses_nothing(sealed: World, key: str | None,
     assert bodies(await sealed.listed("orders")) == [SECRET]
 
 
+async def test_popped_message_looks_the_same_sealed_or_plain(sealing: World) -> None:
+    await sealing.create("sealed", _enable_encrypt_messages=True)
+    shown = []
+    for queue in ("plain", "sealed"):
+        await sealing.post(queue, SECRET, ttl=100)
+    sealing.now += 90
+    for queue in ("plain", "sealed"):
+        (message,) = (await sealing.call("messages.delete_many", queue=queue, pop=5)).messages
+        shown.append((bodies([message]), message.ttl, message.created, message.claim, message.claim_count))
+    assert shown[0] == shown[1]
+
+
+async def test_pop_of_sealed_messages_takes_the_oldest_and_leaves_no_claim(sealing: World) -> None:
+    await sealing.create("orders", _enable_encrypt_messages=True)
+    posted = await sealing.post("orders", *range(5))
+    await sealing.call("claims.create", queue="orders", limit=1)
+    popped = (await sealing.call("messages.delete_many", queue="orders", pop=2)).messages
+    assert ids(popped) == posted[1:3]
+    stats = await sealing.call("queues.stats", queue="orders")
+    assert (stats.claimed, stats.free) == (1, 2)
+
+
+@KEYS
+async def test_pop_without_the_key_leaves_the_message_free(sealed: World, key: str | None, text: str) -> None:
+    other = World(sealed.backend, encryption_key=key)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await other.call("messages.delete_many", queue="orders", pop=1)
+    popped = await sealed.call("messages.delete_many", queue="orders", pop=1)
+    assert bodies(popped.messages) == [SECRET]
+
+
 @KEYS
 async def test_claim_without_the_key_loses_nothing(sealed: World, key: str | None, text: str) -> None:
     other = World(sealed.backend, encryption_key=key)

@@ -42,7 +42,6 @@ REQUESTS: Mapping[str, dict[str, Any]] = {
 }
 
 
-
 def said(operation: Operation) -> str:
     return f"{operation.failure} Please try again in a few seconds."
 
@@ -102,9 +101,7 @@ async def test_broken_store_makes_every_operation_unavailable_in_its_own_words(o
     assert isinstance(fault.value.__cause__, StoreUnavailable)
 
 
-async def either_answered_or_unavailable(
-    world: World, operation: Operation, fields: dict[str, Any]
-) -> None:
+async def either_answered_or_unavailable(world: World, operation: Operation, fields: dict[str, Any]) -> None:
     told = ""
     try:
         await world.call(operation.name, **fields)

@@ -1,11 +1,13 @@
 """Posting: defaults, limits, lazy creation."""
 
-import msgspec
+from typing import Any
+
 import pytest
 from msgspec import Raw
 
 from sukkal.errors import Invalid, NotFound
 from sukkal.limits import Limits
+from sukkal.operations import BY_NAME
 from sukkal.requests import NewMessage
 
 from .world import CLIENT, NOW, PROJECT, World, bodies, ids
@@ -95,7 +97,7 @@ async def test_ttl_at_its_bounds_is_taken(world: World, ttl: int) -> None:
     ],
 )
 async def test_time_out_of_bounds_is_refused_and_changes_nothing(
-    world: World, times: dict[str, int], text: str
+    world: World, times: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(Invalid, match=text) as fault:
         await world.post("orders", 1, **times)
@@ -154,7 +156,7 @@ async def test_posting_leaves_an_existing_queues_metadata_alone(world: World) ->
     ],
 )
 async def test_what_else_touches_a_missing_queue_succeeds_and_does_not_create_it(
-    world: World, operation: str, fields: dict[str, object]
+    world: World, operation: str, fields: dict[str, Any]
 ) -> None:
     await world.call(operation, queue="orders", **fields)
     assert await world.queues() == []
@@ -171,7 +173,7 @@ async def test_what_else_touches_a_missing_queue_succeeds_and_does_not_create_it
     ],
 )
 async def test_single_things_of_a_missing_queue_are_not_found(
-    world: World, operation: str, fields: dict[str, object]
+    world: World, operation: str, fields: dict[str, Any]
 ) -> None:
     with pytest.raises(NotFound) as fault:
         await world.call(operation, queue="orders", **fields)
@@ -224,16 +226,8 @@ async def test_post_is_bounded_by_the_smaller_of_the_services_and_the_queues_siz
     world = World(limits=Limits(max_messages_post_size=256))
     if own is not None:
         # As an operator's lowered limit leaves it: more than may be set today.
-        document = msgspec.json.encode({"_max_messages_post_size": own})
-        await world.backend.documents.put(
-            ("queue", PROJECT),
-            "orders",
-            document,
-            expect=0,
-            now=NOW,  # type: ignore[arg-type]
-        )
-    from sukkal.operations import BY_NAME
-
+        before = World(world.backend)
+        await before.create("orders", _max_messages_post_size=own)
     row = BY_NAME["messages.post"]
     assert await world.service.body_limit(row, world.ctx(), "orders") == limit
     assert says in (await world.service.too_large(row, world.ctx(), "orders")).message

@@ -144,7 +144,7 @@ async def in_every_order(
 
     `answers_wait`: and for each order in which the answers of these calls travel back, which are many more.
     """
-    schedule: list[int] | None = []
+    schedule: list[int] = []
     for _ in count_up(20_000):
         turns = Turns(schedule)
         world = World(Stage(turns.wait, answers_wait=answers_wait))
@@ -154,9 +154,10 @@ async def in_every_order(
             await check(world, ended)
         except AssertionError as exc:
             raise AssertionError(f"schedule {schedule}: {exc}") from exc
-        schedule = next_schedule(schedule, turns.choices)
-        if schedule is None:
+        following = next_schedule(schedule, turns.choices)
+        if following is None:
             return
+        schedule = following
 
 
 async def cached(world: World) -> None:

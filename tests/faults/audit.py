@@ -405,8 +405,8 @@ async def audit(record: Record, reader: Reader, *, clock: Callable[[], float], s
     for queue in list(record.by_queue):
         start = clock()
         shown, counts = await _listed_and_counted(reader, queue)
-        claims = {seen.claim for seen in shown} - {None}
-        held = {claim: await reader.held(queue, claim) for claim in sorted(claims)}
+        claims = sorted({seen.claim for seen in shown if seen.claim is not None})
+        held = {claim: await reader.held(queue, claim) for claim in claims}
         end = clock()
         faults = [
             *_recognised(record, queue, shown),
@@ -427,10 +427,9 @@ async def audit(record: Record, reader: Reader, *, clock: Callable[[], float], s
 
 async def _listed_and_counted(reader: Reader, queue: QueueKey) -> tuple[list[Seen], Counts]:
     """Read again when a lease may have lapsed between the two."""
-    for _ in range(3):
+    shown, counts = await reader.listing(queue), await reader.stats(queue)
+    if list(_counted(shown, counts)):
         shown, counts = await reader.listing(queue), await reader.stats(queue)
-        if not list(_counted(shown, counts)):
-            break
     return shown, counts
 
 
@@ -519,12 +518,10 @@ def _counted(shown: list[Seen], counts: Counts) -> Iterable[str]:
         yield f"I8: the statistics are {counts}, listed are {len(shown)} with {claimed} claimed"
 
 
-def _held(
-    record: Record, shown: list[Seen], held: dict[str | None, list[int] | None], end: float
-) -> Iterable[str]:
+def _held(record: Record, shown: list[Seen], held: dict[str, list[int] | None], end: float) -> Iterable[str]:
     """What was asked of each claim that shows on a message."""
     for claim, numbers in held.items():
-        lease = record.leases.get(claim or "")
+        lease = record.leases.get(claim)
         listed = [seen.number for seen in shown if seen.claim == claim]
         if numbers != listed and (numbers is not None or lease is None or record.holds(lease, end)):
             yield f"I2: the claim {claim} has {numbers}, the listing {listed}"

@@ -7,7 +7,7 @@ a store came that was cut off.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -52,6 +52,7 @@ class Script:
         return [self._call() for _ in range(self._chance.randint(1, most))]
 
     def _call(self) -> Call:
+        makers: list[Callable[[QueueKey], Call]]
         makers = [self._append, self._claim, self._delete, self._pop, self._renew, self._release]
         makers += [self._sweep, self._purge, self._end_delays, self._put, self._drop]
         (maker,) = self._chance.choices(makers, [30, 15, 12, 6, 6, 6, 5, 1, 2, 8, 3])
@@ -109,7 +110,7 @@ class Script:
     def _release(self, queue: QueueKey) -> Call:
         return Call("messages", "release", self._taken(queue), {"now": self.now})
 
-    def _sweep(self, _: QueueKey) -> Call:
+    def _sweep(self, _queue: QueueKey) -> Call:
         return Call("messages", "sweep", (), {"now": self.now})
 
     def _purge(self, queue: QueueKey) -> Call:
@@ -118,12 +119,12 @@ class Script:
     def _end_delays(self, queue: QueueKey) -> Call:
         return Call("messages", "end_delays", (queue,), {})
 
-    def _put(self, _: QueueKey) -> Call:
+    def _put(self, _queue: QueueKey) -> Call:
         value = self._id().encode() * self._chance.choice([1, 300])
         name = f"record-{self._chance.randrange(6)}"
         return Call("documents", "put", (SHELF, name, value), {"expect": None, "now": self.now})
 
-    def _drop(self, _: QueueKey) -> Call:
+    def _drop(self, _queue: QueueKey) -> Call:
         return Call("documents", "delete", (SHELF, f"record-{self._chance.randrange(6)}"), {})
 
 

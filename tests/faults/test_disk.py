@@ -137,7 +137,8 @@ async def test_queue_that_could_not_be_created_is_created_by_the_next_post(tmp_p
         assert [await post(connections[0], name) for name in names] == [201] * len(names)
         reader = ServerReader(server.port)
         assert sorted(await reader.queues("acme")) == sorted(names)
-        for each in [*connections, reader]:
+        reader.close()
+        for each in connections:
             each.close()
 
 

@@ -61,18 +61,14 @@ class Lost(AssertionError):
 async def live(
     directory: Path, chance: random.Random, *, durable: bool, before: Life | None = None, lying: bool = False
 ) -> Life:
-    """Work on a store and cut the power now and then; on a new one, or on what the last cut of `before` left."""
-    directory.mkdir(parents=True)
+    """Work on a store and cut the power now and then: a new one, or what some cut of `before` left."""
     image: Image = {}
-    script, calls = Script(chance), []
+    script, calls = Script(chance), list[Call]()
     if before is not None:
-        image = before.cuts[-1].image
-        script, calls = (
-            before.script,
-            before.calls[: await survived(directory / "image", image, durable=durable)],
-        )
-        for name, content in image.items():
-            (directory / name).write_bytes(content)
+        image = chance.choice(before.cuts).image
+        kept = await survived(directory / "image", image, durable=durable)
+        script, calls = before.script, before.calls[:kept]
+    lay_out(directory, image)
     disk = Disk(image, lying=lying)
     vfs = RecordingVFS(disk)
     cuts: list[Cut] = []
@@ -152,10 +148,9 @@ async def check(directory: Path, life: Life, *, durable: bool) -> int:
         check_integrity(place / NAME)
         shutil.rmtree(place)
         found.append((number, count, shown))
-    # A call may be kept whose mark is not: they share a transaction but for rare moments.
-    model = await Model(life.script).after_each(life.calls, {n + d for _, n, _ in found for d in (0, 1)})
+    model = await Model(life.script).after_each(life.calls, {count for _, count, _ in found})
     for number, count, shown in found:
-        if shown != model[count] and (count + 1 not in model or shown != model[count + 1]):
+        if shown != model[count]:
             raise Lost(f"cut {number}, {count} calls kept: {difference(shown, model[count])}")
     return lost
 

@@ -19,6 +19,7 @@ encode = msgspec.json.Encoder().encode
 
 
 JSON = b"application/json"
+LONGEST_LOCATION = 32 * 1024  # characters
 
 
 class Answer(Struct, frozen=True):
@@ -214,7 +215,9 @@ class Renderers:
         base = links.messages(request.queue)
         resources = [f"{base}/{id_}" for id_ in result.ids]
         location = f"{base}?ids={','.join(result.ids)}"
-        return Answer(201, encode({"resources": resources}), _location(location))
+        # Clients give up on a header over 64 KiB, though the messages are stored; the body names them too.
+        headers = _location(location) if len(location) <= LONGEST_LOCATION else ()
+        return Answer(201, encode({"resources": resources}), headers)
 
     def _popped(self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None) -> Answer:
         if result is None:

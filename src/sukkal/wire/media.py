@@ -29,7 +29,14 @@ _decode_raw_array = msgspec.json.Decoder(list[Raw]).decode
 
 
 def document(raw: bytes) -> dict[str, Any] | list[Any]:
-    """A JSON object or array; InvalidBody for anything else."""
+    """A JSON object or array that can be kept; InvalidBody for anything else."""
+    value = _parsed(raw)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise InvalidBody(f"Request body is nested too deeply; {MAX_DEPTH} levels are allowed.")
+    return value
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | list[Any]:
     try:
         value = _decode_any(raw)
     except _UNPARSABLE as exc:
@@ -38,8 +45,6 @@ def document(raw: bytes) -> dict[str, Any] | list[Any]:
         raise InvalidBody("Request body could not be parsed.")
     if _has_long_number(raw):
         _check_integers(value)
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise InvalidBody(f"Request body is nested too deeply; {MAX_DEPTH} levels are allowed.")
     return value
 
 
@@ -89,7 +94,7 @@ def messages(raw: bytes) -> list[NewMessage]:
 
 def _diagnosed_messages(raw: bytes) -> list[NewMessage]:
     """The same, a step at a time, to say what is wrong; or to accept what only looked suspect."""
-    value = document(raw)
+    value = _parsed(raw)
     if not isinstance(value, dict) or "messages" not in value:
         raise Invalid("No messages were found in the request body.")
     if not isinstance(value["messages"], list):

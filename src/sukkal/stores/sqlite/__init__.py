@@ -16,22 +16,25 @@ from sukkal.stores.contract import Backend, Documents, Messages, Trait
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.documents import SqliteDocuments
 from sukkal.stores.sqlite.messages import SqliteMessages
+from sukkal.stores.sqlite.schema import TooNew
 
 
 class SqliteBackend:
     def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
         """Raises StoreInUse when another process has the file, StoreUnavailable when it cannot be used."""
-        self._lock = _take_lock(path)
-        try:
-            self._database = Database(path, durable=durable, vfs=vfs)
-            self.messages: Messages = SqliteMessages(self._database)
-            self.documents: Documents = SqliteDocuments(self._database)
-        except apsw.Error as exc:
-            os.close(self._lock)
-            raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
-        except BaseException:
-            os.close(self._lock)
-            raise
+        with contextlib.ExitStack() as undo:
+            self._lock = _take_lock(path)
+            undo.callback(os.close, self._lock)
+            try:
+                self._database = Database(path, durable=durable, vfs=vfs)
+                undo.callback(self._database.abandon)
+                self.messages: Messages = SqliteMessages(self._database)
+                self.documents: Documents = SqliteDocuments(self._database)
+            except apsw.BusyError as exc:
+                raise StoreInUse(f"Another process is using the store {path}.") from exc
+            except (apsw.Error, TooNew) as exc:
+                raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
+            undo.pop_all()
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}

@@ -19,7 +19,7 @@ from typing import Any
 
 import apsw
 
-from sukkal.errors import StoreInUse, StoreUnavailable
+from sukkal.errors import StoreUnavailable
 from sukkal.stores.sqlite import schema
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,7 @@ class Database:
     """An open file; made and used on one event loop."""
 
     def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
-        """Raises StoreUnavailable when the file cannot be opened or is not ours, StoreInUse when another
-        process has it.
-        """
+        """Raises apsw.Error when the file cannot be opened, schema.TooNew when it is ahead of this code."""
         self.durable = durable
         self.before_commit: Step = _nothing  # writes what the drivers keep in memory meanwhile
         self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
@@ -51,12 +49,7 @@ class Database:
         self._checkpoint_at = CHECKPOINT_PAGES
         self._checkpoint: asyncio.Future[tuple[int, int]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        try:
-            self._connection = self._open()
-        except apsw.BusyError as exc:
-            raise StoreInUse(f"Another process is using the store {path}.") from exc
-        except (apsw.Error, schema.TooNew) as exc:
-            raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
+        self._connection = self._open()
         self.execute: Step = self._connection.execute
         self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
@@ -70,15 +63,19 @@ class Database:
 
     def _open(self) -> apsw.Connection:
         connection = self._connect()
-        # Plans must not depend on bound values: SQLite would compile `LIMIT ?` anew at every call.
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        schema.migrate(connection)
-        connection.set_wal_hook(self._note_log_pages)
+        try:
+            # Plans must not depend on bound values: SQLite would compile `LIMIT ?` anew at every call.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            schema.migrate(connection)
+            connection.set_wal_hook(self._note_log_pages)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     # --- transactions --------------------------------------------------------------------------------
@@ -207,9 +204,13 @@ class Database:
             self._commit()
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
-        self._thread.shutdown()
         with contextlib.suppress(apsw.Error):  # the log is replayed at the next start
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        self._thread.shutdown()
         self._connection.close()
 
 
