@@ -15,6 +15,13 @@ SIZE = "_max_messages_post_size can not exceed 262144,  and must be at least gre
 DEAD_TTL = "The TTL for a message may not exceed 1209600 seconds, and must be at least 60 seconds long."
 DELAY = "The TTL can not exceed 900 seconds, and must be at least 0 seconds long."
 
+# What is not an integer, not a boolean, not a dict.
+NO_INTEGERS: list[Any] = ["100", 100.5, [100], {"a": 1}, "", [], {}]
+NO_BOOLEANS: list[Any] = [1, "true", "", [], {}]
+NO_POLICIES: list[Any] = ["linear", [1], 7, True]
+NO_QUEUES: list[Any] = ["", "a b", "é", "x" * 65, 7, ["dead"], False]
+NOTHING: list[Any] = [{}, "", 0, [], False]
+
 INTEGERS = {
     "_default_message_ttl": (60, 1209600, TTL),
     "_max_messages_post_size": (1, 262144, SIZE),
@@ -30,7 +37,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     *(
         (key, value, f"{key} must be integer.")
         for key in [*INTEGERS, "_max_claim_count"]
-        for value in ("100", 100.5, [100], {"a": 1}, "", [], {})
+        for value in NO_INTEGERS
     ),
     ("_default_message_ttl", 0, TTL),
     ("_default_message_ttl", False, TTL),
@@ -38,12 +45,12 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("_dead_letter_queue_messages_ttl", 0, DEAD_TTL),
     *(
         ("_enable_encrypt_messages", value, "_enable_encrypt_messages must be boolean.")
-        for value in (1, "true", "", [], {})
+        for value in NO_BOOLEANS
     ),
-    *(("_retry_policy", value, "retry_policy must be a dict.") for value in ("linear", [1], 7, True)),
+    *(("_retry_policy", value, "retry_policy must be a dict.") for value in NO_POLICIES),
     *(
         ("_dead_letter_queue", value, "_dead_letter_queue must be the name of a queue, or null.")
-        for value in ("", "a b", "é", "x" * 65, 7, ["dead"], False)
+        for value in NO_QUEUES
     ),
 ]
 
@@ -58,7 +65,7 @@ TAKEN: list[tuple[str, Any]] = [
     ("_max_claim_count", 2**62),
     ("_enable_encrypt_messages", False),
     ("_enable_encrypt_messages", 0),
-    *(("_retry_policy", value) for value in ({}, "", 0, [], False)),
+    *(("_retry_policy", value) for value in NOTHING),
     ("_dead_letter_queue", "x" * 64),
     ("_dead_letter_queue", "A-b_c.9"),
     ("_flavor", 7),
@@ -163,7 +170,7 @@ def test_retry_policy_is_taken(policy: dict[str, Any]) -> None:
                 "maximum_delay",
                 "maximum_delay_retries",
             )
-            for value in ("5", 5.5, [], {})
+            for value in NO_INTEGERS
         ),
         ({"retry_backoff_function": 7}, "retry_backoff_function must be a string."),
         ({"retry_backoff_function": "cubic"}, "invalid retry_backoff_function."),

@@ -60,6 +60,13 @@ async def test_trying_leaves_nothing_behind(world: World) -> None:
     assert document.message_volume.total == 0
 
 
+async def test_trying_happens_out_of_the_callers_sight(staged: World, stage: Stage) -> None:
+    stage.documents.broken = {"delete"}  # the throw-away queue stays
+    assert failed(await health(staged)) == ["delete_queue"]
+    assert await staged.queues() == []
+    assert len(await staged.queues(project=PROJECT)) == 1
+
+
 async def test_volume_counts_all_projects(world: World) -> None:
     await world.post("orders", 1, 2, project="one")
     await world.post("orders", 3, project="two")

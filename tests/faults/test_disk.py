@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from server_process import STOP_SECONDS
 
 from .audit import Record, audit
 from .load import Load
@@ -156,7 +157,10 @@ async def test_start_on_a_full_disk_serves_reads_or_says_why_not(tmp_path: Path)
             reader.close()
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=30)
+        try:
+            _, said = process.communicate(timeout=STOP_SECONDS)
+        finally:
+            process.kill()
     assert "Traceback" not in said, said
     if first:
         assert process.returncode == 0, said

@@ -180,9 +180,6 @@ async def test_store_survives_faults_at_any_point(tmp_path: Path, fault: Fault) 
         assert refused
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # half-open files, closed at last
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.torn], ids=str)
 @pytest.mark.parametrize("new", [True, False], ids=["new", "left"])
 async def test_store_that_cannot_be_opened_says_so(tmp_path: Path, fault: Fault, new: bool) -> None:

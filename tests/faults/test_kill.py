@@ -15,7 +15,7 @@ import pytest
 from sukkal.model import Lease
 from sukkal.stores.registry import open_backend
 
-from .audit import Record, audit
+from .audit import Record, Violated, audit
 from .load import CLAIM_TTLS, QUEUES, Load
 from .store_reader import StoreReader, seen
 from .victim import LONG, Victim, seed, victim
@@ -38,7 +38,7 @@ async def test_killed_server_keeps_its_promises(tmp_path: Path) -> None:
             await audit(record, reader, clock=time.time, settle=True)
             await check_plain_claims(record, server)
             await keep_markers(record, reader, chance)
-            limit = chance.choice([chance.randrange(1, 30), chance.randrange(1, MOST_ANSWERS)])
+            limit = chance.randrange(1, 30 if life % 2 else MOST_ANSWERS)
             load = Load(record, server.port, chance, strike_at(limit, server, chance))
             await load.run()
             server.bury()
@@ -57,6 +57,20 @@ async def test_killed_server_keeps_its_promises(tmp_path: Path) -> None:
     assert open_at_kill >= KILLS
     expected = {("post", 201), ("claim", 201), ("delete", 204), ("delete many", 204), ("pop", 200)}
     assert kinds >= expected | {("release", 204), ("renew", 204)}
+
+
+async def test_server_that_forgets_is_found_out(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    record = Record()
+    with victim(tmp_path, "--store", "memory:") as server:
+        load = Load(record, server.port, chance, strike_at(200, server, chance))
+        await load.run()
+        server.bury()
+    with victim(tmp_path, "--store", "memory:") as server:
+        reader = ServerReader(server.port)
+        with pytest.raises(Violated, match="I1"):
+            await audit(record, reader, clock=time.time, settle=True)
+        reader.close()
 
 
 def strike_at(limit: int, server: Victim, chance: random.Random) -> Callable[[int], None]:

@@ -30,9 +30,9 @@ class Victim(ServerProcess):
 
 
 @contextlib.contextmanager
-def victim(directory: Path) -> Iterator[Victim]:
+def victim(directory: Path, *flags: str) -> Iterator[Victim]:
     """A server that is stopped properly at the end, unless it was killed before."""
-    server = Victim(directory, settings=SETTINGS)
+    server = Victim(directory, *flags, settings=SETTINGS)
     try:
         yield server
     except BaseException:

@@ -180,7 +180,7 @@ async def test_patch_of_its_media_type_is_read(web: Web, media_type: str) -> Non
 async def test_patch_of_another_media_type_is_refused_before_it_is_read(
     web: Web, media_type: str | None
 ) -> None:
-    headers = {} if media_type is None else {"content_type": media_type}
+    headers: dict[str, Any] = {} if media_type is None else {"content_type": media_type}
     reply = await web.ask("PATCH /v2/queues/q", b"{", **headers)
     assert reply.fault == (415, "415 Unsupported Media Type")
     assert PATCH in reply.document["description"]

@@ -53,7 +53,6 @@ class Database:
         self.execute: Step = self._connection.execute
         self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
-        self.total_changes = self._connection.total_changes
         self._number = self._reserved = self._stored_sequence()
 
     def _connect(self) -> apsw.Connection:
@@ -211,7 +210,8 @@ class Database:
     def abandon(self) -> None:
         """Let go of the file as it is."""
         self._thread.shutdown()
-        self._connection.close()
+        with contextlib.suppress(apsw.Error):  # it is closed all the same
+            self._connection.close()
 
 
 def _nothing() -> None:

@@ -56,6 +56,11 @@ _TABLES = ("message", "ready", "held", "delayed")  # those keyed by place
 Row = tuple[Any, ...]  # place, claims so far, live claim, then _CONTENT
 
 
+def _marks(count: int, one: str = "?") -> str:
+    """Placeholders for `count` values, so that one statement handles them all."""
+    return ", ".join([one] * count)
+
+
 def _message(row: Row) -> Message:
     place, claims, claim, id_, body, ttl, created, visible, expires, client = row
     return Message(
@@ -308,27 +313,25 @@ class SqliteMessages:
         ).fetchone()
         return float(due)
 
-    def _leave(self, box: Box, places: list[int]) -> None:
+    def _leave(self, box: Box, places: Sequence[int]) -> None:
         """Take places out of ready, held and delayed, wherever each is."""
-        keys = [(place,) for place in places]
-        left = len(places) - self._count_deleted("DELETE FROM ready WHERE place = ?", keys)
+        left = len(places) - self._delete_places("ready", places)
         if left and box.held:
-            gone = self._count_deleted("DELETE FROM held WHERE place = ?", keys)
+            gone = self._delete_places("held", places)
             self._boxes.change(box, held=-gone)
             left -= gone
         if left:
-            self._boxes.change(box, delayed=-self._count_deleted("DELETE FROM delayed WHERE place = ?", keys))
+            self._boxes.change(box, delayed=-self._delete_places("delayed", places))
 
-    def _count_deleted(self, statement: str, keys: Sequence[Row]) -> int:
-        before = self._database.total_changes()
-        self._database.executemany(statement, keys)
-        return self._database.total_changes() - before
-
-    def _remove(self, box: Box, places: list[int]) -> None:
+    def _remove(self, box: Box, places: Sequence[int]) -> None:
         """Delete messages for good."""
         self._leave(box, places)
-        self._database.executemany("DELETE FROM message WHERE place = ?", [(place,) for place in places])
+        self._delete_places("message", places)
         self._boxes.change(box, total=-len(places))
+
+    def _delete_places(self, table: str, places: Sequence[int]) -> int:
+        self._execute(f"DELETE FROM {table} WHERE place IN ({_marks(len(places))})", places)
+        return self._database.changes()
 
     def _extend(self, lease: Lease, rows: list[Row]) -> list[Row]:
         """Lengthen the lives of messages that would end before the lease; the rows as they are then."""
@@ -351,9 +354,9 @@ class SqliteMessages:
             return []
         due = lease.due
         self._leave(box, [row[0] for row in rows])
-        self._database.executemany(
-            "INSERT INTO held VALUES (?, ?, ?, ?, ?)",
-            [(row[0], box.id, due, lease.id, row[1] + 1) for row in rows],
+        self._execute(
+            f"INSERT INTO held VALUES {_marks(len(rows), '(?, ?, ?, ?, ?)')}",
+            [value for row in rows for value in (row[0], box.id, due, lease.id, row[1] + 1)],
         )
         self._boxes.change(box, held=len(rows))
         box.next_due = min(box.next_due, due)
@@ -471,18 +474,22 @@ class SqliteMessages:
         span = (number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS, SWEEP_ROWS)
         reclaimed = 0
         for table in _TABLES:
-            reclaimed += self._count_deleted(
+            reclaimed += self._changed(
                 f"DELETE FROM {table} WHERE place IN"
                 f" (SELECT place FROM {table} WHERE place > ? AND place < ? LIMIT ?)",
-                [span],
+                span,
             )
-        reclaimed += self._count_deleted(
+        reclaimed += self._changed(
             "DELETE FROM lease WHERE box = ?1 AND id IN (SELECT id FROM lease WHERE box = ?1 LIMIT ?2)",
-            [(number, SWEEP_ROWS)],
+            (number, SWEEP_ROWS),
         )
         if not reclaimed:
             self._execute("DELETE FROM box WHERE id = ?", (number,))
         return reclaimed or 1
+
+    def _changed(self, statement: str, args: Row) -> int:
+        self._execute(statement, args)
+        return self._database.changes()
 
     def _drop_expired(self, now: float) -> int:
         rows = self._execute(
@@ -497,15 +504,13 @@ class SqliteMessages:
                 self._remove(box, places)
             else:  # dead, so nobody counts them
                 for table in _TABLES:
-                    self._database.executemany(
-                        f"DELETE FROM {table} WHERE place = ?", [(place,) for place in places]
-                    )
+                    self._delete_places(table, places)
         return len(rows)
 
     def _drop_leases(self, now: float) -> int:
-        return self._count_deleted(
+        return self._changed(
             "DELETE FROM lease WHERE (box, id) IN (SELECT box, id FROM lease WHERE due <= ? LIMIT ?)",
-            [(now, SWEEP_ROWS)],
+            (now, SWEEP_ROWS),
         )
 
     def _settle(self, now: float) -> int:

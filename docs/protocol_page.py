@@ -1,0 +1,540 @@
+"""The page docs/protocol.md: the operation table, written out for people."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from conversation import Conversation, Exchange
+from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
+
+from sukkal import errors
+from sukkal.core.policy import REQUIRED_ROLE
+from sukkal.http import render
+from sukkal.http.home import home_document
+from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
+from sukkal.requests import NewMessage
+from sukkal.wire.status import status_of
+
+INTRODUCTION = f"""\
+# Protocol
+
+The HTTP API of the service, version 2. This page is generated: tables come from the operation table in the
+source, and every example was asked of the service itself. Names of fields and titles of errors are fixed;
+descriptions of errors are for people and may get better.
+
+Contents: [What every request needs](#what-every-request-needs) · [Order of checks](#order-of-checks) ·
+[Operations](#operations) · [A message](#a-message) · [Pages](#pages) · [Errors](#errors) ·
+[Home document](#home-document) · [Things in results](#things-in-results)
+
+## What every request needs
+
+| Header | |
+|---|---|
+| `Client-ID` | Required below `/v2/`. A UUID that names one running client, in any spelling; with the \
+setting `client_id_uuid_safe = "off"`, any text of allowed length. It decides which messages are the \
+caller's own in a listing, and nothing else. |
+| `X-Project-ID` | Required below `/v2/`. The tenant: 1 to 256 characters. `X-Tenant-ID` and `X-Tenant` are \
+read when it is absent. There is no authentication yet, so it is believed: see \
+[operations](operations.md#who-may-reach-it). |
+| `X-Roles` | Optional. The caller's roles, separated by commas. Only policies that ask for a role look \
+at it. |
+| `Accept` | Optional. If present it must admit `application/json`. |
+| `Content-Type` | Optional for JSON. `application/x-www-form-urlencoded`, which curl sends on its own with \
+`-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}`. |
+
+Every answer carries `x-openstack-request-id`; quote it when you ask an operator about a request. `Location`
+and every `href` are relative to the server. Answers without a body still say `Content-Type:
+application/json`. `GET /` needs no headers and answers `300` with the list of versions; `OPTIONS` on any
+known path answers `200`.
+
+A header that is sent more than once counts as one, its values joined with commas. Of a key that a JSON object
+has twice, the last counts. Whole numbers that do not fit 64 bits are refused.
+
+The names of WebSocket actions are those of the API; that transport is not served yet.
+"""
+
+CHECKS = """\
+## Order of checks
+
+A request with several faults is answered for the first of them, in this order.
+
+| | Check | If it fails |
+|---|---|---|
+| 1 | The server is not about to stop | `503` with `Retry-After: 2`; the connection is closed |
+| 2 | The path is known. No path but `/` and `/v2/` ends in a slash | `404`, a document with a title only |
+| 3 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
+| 4 | `Accept` admits JSON | `406` |
+| 5 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
+| 6 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
+| 7 | The queue's name and the project's length are allowed | `400` *Invalid queue identification* |
+| 8 | The path offers the method | `405` with `Allow` |
+| 9 | The caller has the role that the policy asks for | `403` *Not authorized* |
+| 10 | Query parameters can be read | `400` *Invalid parameter* |
+| 11 | The body is not too long: what its length says, and what really comes | `400` |
+| 12 | The body has the media type asked for (`PATCH` of a queue only) | `415` |
+| 13 | The body can be read, and its fields are there and of their types | `400` *Invalid request body* |
+| 14 | Values lie within their limits | `400` *Invalid API request* |
+| 15 | What is asked for is there, and may be done | `403`, `404`, `409`, or `400` *Unable to delete* |
+| 16 | The store did it | `503` *Service temporarily unavailable* |
+
+A request that is refused with a 4xx status changes nothing. After a `503` a write was not acknowledged: try
+again in a few seconds.
+"""
+
+PAGES = """\
+## Pages
+
+Listings answer `200` with a page, also when it is empty and when the queue does not exist. `links` of a page
+that is not empty holds one link, `rel` *next*, also on the last page: follow it until a page is empty. To
+wait for what comes later, ask the last link you had again.
+
+Messages come oldest first, in the order in which they were accepted; queues by name. `limit` is 10 unless
+given. Treat the `marker` in a link as opaque. It stays good when the message it points to has gone. For
+clients that page by the last message they saw, the id of a message that still exists is accepted too; an
+unknown or malformed marker gives an empty page.
+
+Parameters that are true or false are read from `true`, `True`, `t`, `yes`, `y`, `1`, `on` and `false`,
+`False`, `f`, `no`, `n`, `0`, `off`. Items of a list are separated by commas, or the parameter is repeated. A
+parameter without a value counts as absent; of one given twice the last counts; unknown ones are ignored (in
+the list of queues they filter).
+"""
+
+# What each operation does, in a sentence or two.
+ABOUT = {
+    "ping.get": "Is the service there, and does its store answer? For load balancers that can send headers.",
+    "ping.probe": "Is the service there? Does not ask the store.",
+    "health.get": "Tries the basic operations on a queue of its own and says how each went, how many "
+    "messages all projects hold, and whether acknowledged writes survive a crash of the machine.",
+    "queues.list": "The project's queues by name, a page at a time. Filters look at stored metadata only.",
+    "queues.create": "Creates a queue, which needs nothing but a name: a post creates it as well. A queue "
+    "that is there already is left as it is, and answers `204`.",
+    "queues.get": "The queue's metadata, with defaults for reserved attributes that are not set. A queue "
+    "that does not exist reads like an empty one.",
+    "queues.update": "Changes metadata by a JSON patch, all of it or nothing: `add`, `replace` and `remove`"
+    " of `/metadata/<key>`.",
+    "queues.delete": "Deletes the queue with its messages and claims. Deleting what is not there is no "
+    "error.",
+    "queues.stats": "How many messages the queue holds, free and claimed, and its oldest and newest one "
+    "that is not delayed. Exact at the moment of asking.",
+    "queues.purge": "Empties the queue, claimed messages included; the queue and its metadata stay.",
+    "messages.list": "Looks at messages without taking them, a page at a time, oldest first. Shows what "
+    "others posted and nobody holds, unless more is asked for.",
+    "messages.get_many": "Messages by their ids, claimed and delayed ones too, in the order asked for. Ids "
+    "that name nothing are left out; `404` when nothing is left.",
+    "messages.post": "Adds messages at the end of the queue, all or none, in their order. When the answer "
+    "comes they are stored. The queue is created if need be.",
+    "messages.delete_many": "Deletes messages by ids, whoever holds them (unless the setting "
+    "`message_delete_with_claim_id` is on), or pops: hands out the oldest visible messages and deletes "
+    "them in one step. Exactly one of `ids` and `pop` is given; `204` for ids, `200` for a pop.",
+    "messages.get": "One message by its id, claimed or delayed ones too.",
+    "messages.delete": "Deletes one message. A claimed one goes only with the id of its claim. Deleting "
+    "what is not there is no error.",
+    "claims.create": "Takes the oldest visible messages for this caller alone, until it deletes them, gives"
+    " them back, or the claim's time is over. `204` when there is nothing to take. The claim's id stands "
+    "at the end of `Location`, and in the `href` of each message.",
+    "claims.get": "The claim, how long ago it was taken or renewed, and the messages that it still holds.",
+    "claims.renew": "Starts the claim's time anew, from now. What is not given takes the default, not what "
+    "the claim had.",
+    "claims.release": "Gives back what the claim holds, each message at its old place. Never an error.",
+}
+
+# What fields mean whose name and type do not tell, and whose struct does not either.
+MEANINGS = {
+    "queue_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
+    "message_id": "as a post, a listing or a claim gave it",
+    "claim_id": "as the claim gave it",
+    "limit": "how many at most; 10 when not given",
+    "detailed": "show metadata too",
+    "with_count": "say how many queues there are",
+    "metadata": "anything; keys that start with `_` may be [reserved](states.md#what-a-queue-can-be-told)",
+    "changes": "JSON patch operations",
+    "resource_types": "what to empty: `messages`, `subscriptions`; without a body, both",
+    "messages": "at least one; only their size together is limited",
+    "messages[].ttl": "seconds it lives, 60 to 1209600; else the queue's default",
+    "messages[].delay": "seconds before it becomes visible, 0 to 900; else the queue's default",
+    "echo": "show also what the caller posted",
+    "include_claimed": "show also messages under a claim",
+    "include_delayed": "show also messages that are not visible yet",
+    "ids": "of messages, 20 at most",
+    "pop": "how many to take, 20 at most",
+    "claim_ids": "claims whose messages may go; read with `message_delete_with_claim_id` only",
+    "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
+    "grace": "seconds a message outlives the claim, 60 to 43200; 60 when not given",
+    ("queues.list", "marker"): "queues after this name",
+    ("messages.list", "marker"): "messages after this place, from the link *next*",
+    ("messages.delete", "claim_id"): "the claim that holds the message; needed when one does",
+}
+
+# The object of a message as it travels, field by field. Checked against the renderer's own.
+WIRE_MESSAGE = {
+    "id": ("text", "unique in the queue, never used again"),
+    "href": ("text", "where the message is; with `?claim_id=…` while it is claimed, ready to be deleted"),
+    "ttl": ("integer", "seconds it lives, counted from the post; a claim may have made it longer"),
+    "age": ("integer", "whole seconds since it was posted"),
+    "body": ("any JSON value", "as it was posted, to the byte, encrypted at rest or not"),
+    "checksum": ("text", "`MD5:…`; only with the setting `enable_checksum`, and not for a body of `null`"),
+}
+
+BODIES = {
+    Body.NONE: "none",
+    Body.OPTIONAL: "a JSON object, or none",
+    Body.REQUIRED: "a JSON object",
+    Body.METADATA: "a JSON object, which is the field `metadata` itself; or none",
+    Body.CHANGES: "a JSON array, which is the field `changes` itself",
+    Body.MESSAGES: "a JSON object",
+}
+
+Rows = list[tuple[str, ...]]
+
+
+async def protocol() -> str:
+    """The whole page."""
+    examples = await _examples()
+    nested: dict[str, type[Struct]] = {}
+    parts = [INTRODUCTION, CHECKS, "## Operations\n", _overview()]
+    parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
+    parts += [_wire_message(), PAGES, await _errors(), _home(), _things(nested)]
+    return "\n".join(parts)
+
+
+def table(head: tuple[str, ...], rows: Rows) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines) + "\n"
+    )
+
+
+# --- operations -----------------------------------------------------------------------------------------
+
+
+def _overview() -> str:
+    rows = [
+        (f"[{op.name}](#{_anchor(op.name)})", f"`{op.http[0]} {op.http[1]}`", _statuses(op), f"`{op.policy}`")
+        for op in TABLE
+    ]
+    return table(("Operation", "Method and path", "Success", "Policy"), rows)
+
+
+def _operation(operation: Operation, example: Exchange, nested: dict[str, type[Struct]]) -> str:
+    method, path = operation.http
+    facts = [f"`{method} {path}`"]
+    if operation.selected_by:
+        facts.append(f"when the query parameter `{operation.selected_by}` is given")
+    facts.append(f"policy `{operation.policy}`" + _role(operation))
+    if operation.admin:
+        facts.append("only in admin mode")
+    if operation.action:
+        facts.append(f"WebSocket action `{operation.action}`")
+    if operation.relation:
+        facts.append(f"relation `rel/{operation.relation}`")
+    parts = [f"### {operation.name}\n", ABOUT[operation.name] + "\n", " · ".join(facts) + "\n"]
+    about = f"Body: {BODIES[operation.body]}. Success: {_statuses(operation)}."
+    if operation.name != "ping.probe":  # which asks no store
+        about += f' If the store fails: `503`, "{operation.failure} Please try again in a few seconds."'
+    parts.append(f"{about}\n")
+    rows = [
+        (
+            f"`{name}`" if name.isascii() and "*" not in name else name,
+            *rest,
+            _meaning(operation, name, comment),
+        )
+        for name, *rest, comment in _request_rows(operation)
+    ]
+    if rows:
+        parts.append(table(("Field", "In", "Type", "Default", "Meaning"), rows))
+    if operation.result is not None and operation.result.__struct_fields__:
+        parts.append(f"Yields {_result(operation.result, nested)}\n")
+    parts.append(f"```http\n{example.shown()}\n```\n")
+    return "\n".join(parts)
+
+
+def _role(operation: Operation) -> str:
+    role = REQUIRED_ROLE.get(operation.policy)
+    return f" (role `{role}`)" if role else " (open to everyone)"
+
+
+def _statuses(operation: Operation) -> str:
+    return " or ".join(f"`{status}`" for status in operation.success)
+
+
+def _request_rows(operation: Operation) -> Iterator[tuple[str, str, str, str, str]]:
+    """The fields of an operation's request: name, where it stands, type, default, comment."""
+    in_path = {
+        PATH_FIELDS[part[1:-1]]: part[1:-1] for part in operation.http[1].split("/") if part[:1] == "{"
+    }
+    for name, kind, default, comment in _fields(operation.request):
+        if name in in_path:
+            yield in_path[name], "path", kind, "required", comment
+        elif name in operation.query:
+            yield name, "query", kind, default, comment
+        elif operation.filters and name == "filters":
+            yield "*any other*", "query", "text or integer", "", comment
+        elif operation.body is Body.MESSAGES:
+            yield name, "body", kind, "required", comment
+            for inner, *rest in _fields(NewMessage):
+                yield f"{name}[].{inner}", "body", rest[0], rest[1], rest[2]
+        elif name in operation.required:
+            yield name, "body", kind, "required in a body", comment
+        else:
+            yield name, "body", kind, default, comment
+
+
+def _meaning(operation: Operation, name: str, comment: str) -> str:
+    """What a field means: what the source says beside it, else what stands here."""
+    meaning = MEANINGS.get((operation.name, name)) or comment or MEANINGS.get(name)
+    assert meaning, f"{operation.name}: what does {name} mean? Say so beside the field, or in MEANINGS."
+    return meaning
+
+
+def _fields(struct: type[Struct]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, default and comment of each field."""
+    comments, hints = _comments(struct), get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
+        yield field.name, _kind(hints[field.name]), _default(field), comments.get(field.name, "")
+
+
+def _comments(struct: type[Struct]) -> dict[str, str]:
+    """What the source says beside each field."""
+    found = {}
+    for line in inspect.getsourcelines(struct)[0]:
+        match = re.match(r"    (\w+): .*?  # (.*)", line)
+        if match:
+            found[match[1]] = match[2]
+    return found
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default_factory is not NODEFAULT:
+        value = field.default_factory()
+    elif field.default is NODEFAULT:
+        return "required"
+    else:
+        value = field.default
+    return "" if value is None or value is UNSET else f"`{json.dumps(value)}`"
+
+
+def _kind(annotation: Any) -> str:
+    """A type in words."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [each for each in get_args(annotation) if each not in (type(None), UnsetType)]
+        return " or ".join(_kind(each) for each in kinds)
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is list:
+        return "list" if arguments in ((), (Any,)) else f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"object of {_kind(arguments[1])}" if arguments[1:] and _is_struct(arguments[1]) else "object"
+    if _is_struct(origin):
+        return f"[{origin.__name__}](#{_anchor(origin.__name__)})" if origin is not NewMessage else "message"
+    names = {
+        str: "text",
+        int: "integer",
+        bool: "boolean",
+        float: "number",
+        bytes: "bytes",
+        Raw: "any JSON value",
+    }
+    return names[origin]
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _result(result: type[Struct], nested: dict[str, type[Struct]]) -> str:
+    _collect(result, nested)
+    if result.__name__ in nested:
+        return f"a {_kind(result)}."
+    said = (
+        f"`{name}` ({kind}{'; ' + comment if comment else ''})" for name, kind, _, comment in _fields(result)
+    )
+    return ", ".join(said) + "; on the wire:"
+
+
+def _collect(struct: type[Struct], nested: dict[str, type[Struct]]) -> None:
+    """Note the structs within a result, and those of the model, to be described once."""
+    if struct.__module__ == "sukkal.model":
+        nested[struct.__name__] = struct
+    for hint in get_type_hints(struct).values():
+        pending = [hint]
+        while pending:
+            each = pending.pop()
+            pending += get_args(each)
+            if _is_struct(each) and each.__name__ not in nested:
+                nested[each.__name__] = each
+                _collect(each, nested)
+
+
+def _things(nested: dict[str, type[Struct]]) -> str:
+    parts = [
+        "## Things in results\n",
+        "What the rules of the service hand to a transport. Times are seconds since the epoch, durations are",
+        "seconds; how HTTP shows them stands with each operation.\n",
+    ]
+    for name in sorted(nested):
+        rows = [(f"`{field}`", kind, comment) for field, kind, _, comment in _fields(nested[name])]
+        parts += [f"### {name}\n", table(("Field", "Type", "Meaning"), rows)]
+    return "\n".join(parts)
+
+
+def _wire_message() -> str:
+    assert tuple(WIRE_MESSAGE) == render._Message.__struct_fields__, "a message on the wire has other fields"
+    rows = [(f"`{name}`", kind, meaning) for name, (kind, meaning) in WIRE_MESSAGE.items()]
+    return "\n".join(
+        [
+            "## A message\n",
+            "As listings, single reads and claims show it. What a pop hands out has no `href` but `claim_id`",
+            "and `claim_count`: the message is gone already.\n",
+            table(("Field", "Type", "Meaning"), rows),
+        ]
+    )
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+
+async def _errors() -> str:
+    parts = [
+        "## Errors\n",
+        "Every error is a JSON document with a `title`, and a `description` that says what was wrong and",
+        "what is allowed; only unknown paths and methods have a title alone. The kinds of errors:\n",
+        table(("Error", "Status", "Title unless stated otherwise", ""), list(_kinds(errors.ServiceError))),
+        "Some errors in full:\n",
+        table(("Asked", "Status", "Title", "Description"), [row async for row in _faults()]),
+    ]
+    return "\n".join(parts)
+
+
+def _kinds(kind: type[errors.ServiceError], depth: int = 0) -> Iterator[tuple[str, ...]]:
+    doc = inspect.getdoc(kind) if kind.__doc__ else ""
+    name = "&nbsp;" * 4 * depth + kind.__name__
+    yield name, f"`{status_of(kind(''))}`", f"*{kind.default_title}*", (doc or "").partition("\n")[0]
+    for each in kind.__subclasses__():
+        yield from _kinds(each, depth + 1)
+
+
+async def _faults() -> Any:
+    """Requests that fail, really asked."""
+    it = await Conversation.begin()
+    posted = (await it.ask("POST", "/v2/queues/orders/messages", {"messages": [{"body": 1}]})).answer
+    message = posted["resources"][0]
+    await it.ask("POST", "/v2/queues/orders/claims")
+    asked: list[tuple[str, Exchange]] = [
+        ("an unknown path", await it.ask("GET", "/v2/queue")),
+        (
+            "`GET /v2/queues` without `Client-ID`",
+            await it.ask("GET", "/v2/queues", headers={"Client-ID": None}),
+        ),
+        (
+            "`GET /v2/queues` without a project",
+            await it.ask("GET", "/v2/queues", headers={"X-Project-ID": None}),
+        ),
+        ("`GET /v2/queues/no%20blanks`", await it.ask("GET", "/v2/queues/no blanks")),
+        ("`DELETE /v2/queues`", await it.ask("DELETE", "/v2/queues")),
+        ("`GET /v2/health` without the role", await it.ask("GET", "/v2/health")),
+        ("`GET /v2/queues?limit=ten`", await it.ask("GET", "/v2/queues?limit=ten")),
+        ("`GET /v2/queues?limit=21`", await it.ask("GET", "/v2/queues?limit=21")),
+        ("a post of `[`", await it.ask("POST", "/v2/queues/orders/messages", "[")),
+        ("a post of `{}`", await it.ask("POST", "/v2/queues/orders/messages", {})),
+        (
+            'a post of `{"messages": [{"ttl": 60}]}`',
+            await it.ask("POST", "/v2/queues/orders/messages", {"messages": [{"ttl": 60}]}),
+        ),
+        (
+            'a post of `{"messages": [{"body": 1, "ttl": 1}]}`',
+            await it.ask("POST", "/v2/queues/orders/messages", {"messages": [{"body": 1, "ttl": 1}]}),
+        ),
+        (
+            "a `PATCH` of a queue as `application/json`",
+            await it.ask("PATCH", "/v2/queues/orders", []),
+        ),
+        (
+            "a `PATCH` that replaces a key which is not there",
+            await it.ask(
+                "PATCH",
+                "/v2/queues/orders",
+                [{"op": "replace", "path": "/metadata/team", "value": "red"}],
+                {"Content-Type": PATCH_MEDIA_TYPE},
+            ),
+        ),
+        ("a message that is not there", await it.ask("GET", "/v2/queues/orders/messages/1")),
+        ("`DELETE` of a claimed message without its claim", await it.ask("DELETE", message)),
+        ("the same with a claim that has ended", await it.ask("DELETE", f"{message}?claim_id=gone")),
+    ]
+    for what, exchange in asked:
+        document = exchange.answer
+        yield what, f"`{exchange.status}`", f"*{document['title']}*", document.get("description", "*none*")
+
+
+# --- home document --------------------------------------------------------------------------------------
+
+
+def _home() -> str:
+    everyone = json.loads(home_document(admin_mode=False))["resources"]
+    resources = json.loads(home_document(admin_mode=True))["resources"]
+    rows = [
+        (
+            f"`{relation}`" + ("" if relation in everyone else " (admin mode)"),
+            f"`{resource.get('href-template') or resource['href']}`",
+            ", ".join(resource["hints"]["allow"]),
+        )
+        for relation, resource in resources.items()
+    ]
+    return "\n".join(
+        [
+            "## Home document\n",
+            "`GET /v2/` answers with a JSON home document (`application/json-home`), from which a client can",
+            "learn where everything is. It may be kept for a day.\n",
+            table(("Relation", "Template", "Methods"), rows),
+            "The template for deleting a message calls its variable `claim`, as clients know it; the",
+            "parameter that is read is `claim_id`.\n",
+        ]
+    )
+
+
+# --- examples -------------------------------------------------------------------------------------------
+
+
+async def _examples() -> dict[str, Exchange]:
+    """One exchange for each operation, in an order in which they make sense."""
+    it, q, shown = await Conversation.begin(), "/v2/queues/orders", dict[str, Exchange]()
+    shown["ping.get"] = await it.ask("GET", "/v2/ping")
+    shown["ping.probe"] = await it.ask("HEAD", "/v2/ping")
+    shown["queues.create"] = await it.ask("PUT", q, {"team": "blue", "_default_message_ttl": 600})
+    shown["queues.get"] = await it.ask("GET", q)
+    changes = [
+        {"op": "add", "path": "/metadata/_max_claim_count", "value": 3},
+        {"op": "add", "path": "/metadata/_dead_letter_queue", "value": "orders-failed"},
+    ]
+    shown["queues.update"] = await it.ask("PATCH", q, changes, {"Content-Type": PATCH_MEDIA_TYPE})
+    posted = {"messages": [{"body": {"order": 1}}, {"body": {"order": 2}, "ttl": 120, "delay": 0}]}
+    shown["messages.post"] = await it.ask("POST", f"{q}/messages", posted)
+    first, second = (href.rpartition("/")[2] for href in shown["messages.post"].answer["resources"])
+    it.wait(5)
+    shown["messages.list"] = await it.ask("GET", f"{q}/messages?echo=true&limit=2")
+    shown["messages.get_many"] = await it.ask("GET", f"{q}/messages?ids={second},{first}")
+    shown["messages.get"] = await it.ask("GET", f"{q}/messages/{first}")
+    shown["claims.create"] = await it.ask("POST", f"{q}/claims?limit=1", {"ttl": 300, "grace": 60})
+    claim = shown["claims.create"].headers["location"]
+    it.wait(10)
+    shown["claims.get"] = await it.ask("GET", claim)
+    shown["claims.renew"] = await it.ask("PATCH", claim, {"ttl": 600})
+    shown["queues.stats"] = await it.ask("GET", f"{q}/stats")
+    shown["messages.delete"] = await it.ask("DELETE", shown["claims.get"].answer["messages"][0]["href"])
+    claim = (await it.ask("POST", f"{q}/claims")).headers["location"]
+    shown["claims.release"] = await it.ask("DELETE", claim)
+    shown["messages.delete_many"] = await it.ask("DELETE", f"{q}/messages?pop=1")
+    shown["queues.list"] = await it.ask("GET", "/v2/queues?limit=1&detailed=true&with_count=true")
+    shown["health.get"] = await it.ask("GET", "/v2/health", headers={"X-Roles": "admin"})
+    shown["queues.purge"] = await it.ask("POST", f"{q}/purge", {"resource_types": ["messages"]})
+    shown["queues.delete"] = await it.ask("DELETE", q)
+    for operation in TABLE:
+        assert shown[operation.name].status in operation.success, f"the example of {operation.name} failed"
+    return shown
