@@ -11,6 +11,7 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 DEFAULT_PAGE = 10  # items of a listing, messages of a claim, when the caller names no limit
 MIN_TTL = 60  # seconds; messages, claims, grace
 MAX_NAME = 64  # characters of a queue's name
+MAX_BODY = 65536  # bytes of a request that carries neither messages nor metadata
 MAX_PROJECT = 256  # characters of a project's id
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")

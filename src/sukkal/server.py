@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from sukkal.config import BadSetting, Settings
+from sukkal.core.cipher import WrongKey
 from sukkal.core.service import Service
 from sukkal.http.app import HttpApp
 from sukkal.http.identity import ClientIds
@@ -45,6 +46,10 @@ async def _serve(settings: Settings) -> int:
             encryption_key=settings.message_encryption_key,
             delete_with_claim_id=settings.message_delete_with_claim_id,
         )
+        try:
+            await service.check_key(time.time())
+        except WrongKey as exc:
+            raise BadSetting("message_encryption_key", str(exc)) from exc
         app = HttpApp(
             service,
             clock=time.time,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sukkal.core.claims import MOST_MOVES
+from sukkal.core import claims
 from sukkal.errors import NotFound, Unavailable
 from sukkal.model import Message
 from sukkal.requests import Claimed
@@ -244,15 +244,19 @@ async def test_claim_that_meets_both_moves_the_spent_and_hands_out_the_fresh(wor
     assert ids(await world.listed("dead")) == posted[:1]
 
 
-async def test_one_claim_moves_a_bounded_number_and_later_ones_go_on(world: World) -> None:
+async def test_one_claim_moves_a_bounded_number_and_later_ones_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 10
+    monkeypatch.setattr(claims, "MOST_MOVES", most)
     await dead_lettering(world)
-    await world.post("orders", *range(MOST_MOVES + 3))
+    await world.post("orders", *range(most + 3))
     await wear_out(world)
     fresh = await world.post("orders", "fresh")
     assert (await claim(world, limit=1)).id is None
-    assert (await world.call("queues.stats", queue="dead")).free == MOST_MOVES
+    assert (await world.call("queues.stats", queue="dead")).free == most
     assert ids((await claim(world, limit=1)).messages) == fresh
-    assert (await world.call("queues.stats", queue="dead")).free == MOST_MOVES + 3
+    assert (await world.call("queues.stats", queue="dead")).free == most + 3
 
 
 # --- failures on the way -------------------------------------------------------------------------------

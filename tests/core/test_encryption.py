@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.cipher import SEALED, Cipher, WrongKey
 from sukkal.errors import Invalid, InvalidBody, Unavailable
 from sukkal.model import QueueKey, View
 
@@ -123,11 +123,22 @@ async def test_messages_without_encryption_need_no_key(sealed: World, key: str |
 
 
 @KEYS
-async def test_pop_without_the_key_loses_nothing(sealed: World, key: str | None, text: str) -> None:
+async def test_service_without_the_key_is_told_so_before_it_serves(
+    sealed: World, key: str | None, text: str
+) -> None:
+    await sealed.service.check_key(sealed.now)
     other = World(sealed.backend, encryption_key=key)
-    with pytest.raises(Unavailable):
-        await other.call("messages.delete_many", queue="orders", pop=1)
-    assert bodies(await sealed.listed("orders")) == [SECRET]
+    with pytest.raises(WrongKey, match="message_encryption_key"):
+        await other.service.check_key(other.now)
+
+
+async def test_service_with_the_key_of_before_may_serve(sealed: World) -> None:
+    for _ in range(2):  # the first leaves a proof, the second opens it
+        await sealed.service.check_key(sealed.now)
+
+
+async def test_service_without_encryption_asks_for_no_key(world: World) -> None:
+    await world.service.check_key(world.now)
 
 
 async def test_popped_message_looks_the_same_sealed_or_plain(sealing: World) -> None:
@@ -150,16 +161,6 @@ async def test_pop_of_sealed_messages_takes_the_oldest_and_leaves_no_claim(seali
     assert ids(popped) == posted[1:3]
     stats = await sealing.call("queues.stats", queue="orders")
     assert (stats.claimed, stats.free) == (1, 2)
-
-
-@KEYS
-async def test_pop_without_the_key_leaves_the_message_free(sealed: World, key: str | None, text: str) -> None:
-    other = World(sealed.backend, encryption_key=key)
-    for _ in range(3):
-        with pytest.raises(Unavailable):
-            await other.call("messages.delete_many", queue="orders", pop=1)
-    popped = await sealed.call("messages.delete_many", queue="orders", pop=1)
-    assert bodies(popped.messages) == [SECRET]
 
 
 @KEYS

@@ -9,9 +9,15 @@ import hashlib
 import secrets
 
 from sukkal.errors import Unavailable
+from sukkal.stores.contract import Documents, Shelf
 
 SEALED = 1
 _NONCE = 12
+_PROOF = (Shelf("service", ""), "encryption")  # a sealed record: who opens it has the key
+
+
+class WrongKey(Exception):
+    """The store holds messages that this key does not open."""
 
 
 class Cipher:
@@ -48,3 +54,23 @@ class Cipher:
             return self._key.decrypt(nonce, sealed, id_.encode())
         except InvalidTag as exc:
             raise Unavailable("The message was encrypted with another message_encryption_key.") from exc
+
+
+async def check_key(cipher: Cipher, documents: Documents, *, now: float) -> None:
+    """Raise WrongKey unless the cipher opens what was sealed in this store before.
+
+    To be asked at the start: a service with the wrong key could take encrypted messages and not give them.
+    """
+    shelf, name = _PROOF
+    proof = await documents.get(shelf, name, now=now)
+    if proof is None:
+        if cipher.ready:
+            await documents.put(shelf, name, cipher.seal(b"{}", name), expect=0, now=now)
+        return
+    try:
+        cipher.open(proof.value, name)
+    except Unavailable as exc:
+        raise WrongKey(
+            "The store holds encrypted messages, and message_encryption_key is not the key they were "
+            "encrypted with: set it to that key."
+        ) from exc

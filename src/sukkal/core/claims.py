@@ -15,7 +15,7 @@ from sukkal.model import Holder, Lease, Message, QueueKey
 from sukkal.stores.contract import Messages as Store
 
 # How often one request meets nothing but spent messages and moves them, before it answers with what it has.
-MOST_MOVES = 10
+MOST_MOVES = 200
 
 
 class Claims:

@@ -12,11 +12,12 @@ from sukkal.core.cipher import SEALED, Cipher
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
-from sukkal.errors import Held, Invalid, NotFound, Unavailable, Undeletable
-from sukkal.limits import DEFAULT_PAGE, MIN_TTL, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Lease, Message, QueueKey, View
+from sukkal.errors import Held, Invalid, NotFound, Undeletable
+from sukkal.limits import DEFAULT_PAGE, Limits
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 
+REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
 
 
@@ -37,6 +38,7 @@ class Messages:
         self._cipher = cipher
         self._new_id = new_id
         self._delete_with_claim_id = delete_with_claim_id
+        self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
     # --- posting -------------------------------------------------------------------------------------
 
@@ -123,9 +125,7 @@ class Messages:
         entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         marker = request.marker
         if marker is not None and is_id(marker):
-            # Some clients page with the id of the last message they saw.
-            seen = await self._store.fetch(key, [marker], now=ctx.now)
-            marker = seen[0].marker if seen else ""
+            marker = await self._marker_of(key, marker, ctx.now)
         messages = await self._store.page(
             key,
             view=View(
@@ -137,10 +137,26 @@ class Messages:
             limit=limit,
             now=ctx.now,
         )
+        if messages:
+            self._remember_end(key, messages[-1])
         delays = entry is not None and entry.attributes.default_delay > 0
         return r.MessageList(
             messages=self.opened(messages), include_delayed=request.include_delayed or not delays
         )
+
+    async def _marker_of(self, key: QueueKey, id_: str, now: float) -> str:
+        """The marker of a message. Some clients page with the id of the last message they saw.
+
+        They may have deleted it since, so the ends of recent pages are remembered. Others that are gone
+        yield a marker that leads to an empty page.
+        """
+        seen = await self._store.fetch(key, (id_,), now=now)
+        return seen[0].marker if seen else self._page_ends.get((key, id_), "")
+
+    def _remember_end(self, key: QueueKey, last: Message) -> None:
+        if len(self._page_ends) >= REMEMBERED_PAGES:
+            del self._page_ends[next(iter(self._page_ends))]
+        self._page_ends[key, last.id] = last.marker
 
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
@@ -205,7 +221,7 @@ class Messages:
         key = QueueKey(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
-            return r.MessagesPopped(messages=await self._pop(ctx, key, pop))
+            return r.MessagesPopped(messages=self.opened(await self._store.pop(key, limit=pop, now=ctx.now)))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
@@ -217,19 +233,3 @@ class Messages:
             raise Held(HELD_TEXT)
         await self._store.delete(key, ids, holder=holder, now=ctx.now)
         return None
-
-    async def _pop(self, ctx: Context, key: QueueKey, limit: int) -> list[Message]:
-        first = await self._store.page(key, view=View(), after=None, limit=limit, now=ctx.now)
-        if not any(message.body[0] == SEALED for message in first):
-            return self.opened(await self._store.pop(key, limit=limit, now=ctx.now))
-        # Encrypted messages must be opened before they are gone: the key may be the wrong one.
-        lease = Lease(id=self._new_id(ctx.now), ttl=MIN_TTL, grace=0, since=ctx.now)
-        taken = await self._store.claim(key, lease, limit=limit, now=ctx.now)
-        try:
-            opened = self.opened(taken)
-        except Unavailable:
-            await self._store.release(key, lease.id, now=ctx.now)
-            raise
-        holder = Holder(claims=frozenset({lease.id}))
-        await self._store.delete(key, [message.id for message in taken], holder=holder, now=ctx.now)
-        return [replace(m, claim=None, claim_count=m.claim_count - 1) for m in opened]

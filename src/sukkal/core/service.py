@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from sukkal.core.catalog import Catalog
-from sukkal.core.cipher import Cipher
+from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
@@ -14,7 +14,7 @@ from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
-from sukkal.limits import Limits
+from sukkal.limits import MAX_BODY, Limits
 from sukkal.operations import Body, Operation
 from sukkal.stores.contract import Backend
 
@@ -37,7 +37,7 @@ class Service:
     ) -> None:
         limits = limits or Limits()
         new_id = new_id or Mint()
-        cipher = Cipher(encryption_key)
+        self._cipher = cipher = Cipher(encryption_key)
         catalog = Catalog(backend.documents, limits)
         store = backend.messages
         self._backend = backend
@@ -76,10 +76,18 @@ class Service:
         self.call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
 
+    async def check_key(self, now: float) -> None:
+        """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
+        await check_key(self._cipher, self._backend.documents, now=now)
+
     async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
         """How many bytes the body of a request may have; to be asked before it is read."""
         if operation.body is not Body.MESSAGES:
-            return self._limits.max_queue_metadata
+            return (
+                MAX_BODY
+                if operation.body in (Body.OPTIONAL, Body.REQUIRED)
+                else self._limits.max_queue_metadata
+            )
         limit: int = await guarded(operation, ctx, self._messages.body_limit(ctx, queue))
         return limit
 
@@ -92,7 +100,7 @@ class Service:
             return Invalid(self._queues.too_large())
         if operation.body is Body.CHANGES:
             return InvalidBody(self._queues.too_large())
-        return InvalidBody(f"Request body is too large. Max size: {self._limits.max_queue_metadata}")
+        return InvalidBody(f"Request body is too large. Max size: {MAX_BODY}")
 
     async def sweep(self, clock: Callable[[], float]) -> None:
         """Reclaim space, a little at a time, for as long as the task lives."""

@@ -195,7 +195,7 @@ class Renderers:
         if not found:
             return Answer(200, _EMPTY_PAGE)
         query = _page_query(request.limit, request.echo, request.include_claimed, result.include_delayed)
-        href = f"{links.messages(request.queue)}?{query}marker={found[-1].marker}"
+        href = f"{links.messages(request.queue)}?{query}{links.query({'marker': found[-1].marker})}"
         return Answer(200, encode(_Page(self._wire(ctx, request.queue, found), [_Link("next", href)])))
 
     def _found(self, ctx: Context, request: r.GetMessages, result: r.MessageList) -> Answer:

@@ -27,7 +27,11 @@ def claim(queue_name: str, claim_id: str) -> str:
 def query(parameters: Mapping[str, str | int | bool | None]) -> str:
     """A query string of those parameters that are not None or False; booleans in lower case."""
     return "&".join(
-        f"{quote(name, safe='')}={'true' if value is True else quote(str(value), safe='')}"
+        f"{_quoted(name)}={'true' if value is True else _quoted(str(value))}"
         for name, value in parameters.items()
         if value is not None and value is not False
     )
+
+
+def _quoted(text: str) -> str:
+    return text if text.isalnum() and text.isascii() else quote(text, safe="")

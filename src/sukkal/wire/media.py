@@ -1,7 +1,8 @@
 """JSON in: documents, fields and messages, with the API's own words for what is wrong with them."""
 
 import re
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -130,15 +131,12 @@ def fields(value: dict[str, Any], types: dict[str, Any], required: tuple[str, ..
 
 
 def plain_type(annotation: Any) -> type:
-    """`int` for `int`, `int | None`; `list` for `list[str]`; and so on."""
-    for part in get_args(annotation):
-        if isinstance(annotation, type) or getattr(annotation, "__origin__", None) is not None:
-            break
-        if part is not type(None):
-            return plain_type(part)
-    origin = getattr(annotation, "__origin__", annotation)
-    assert isinstance(origin, type)
-    return origin
+    """`int` for `int` and `int | None`; `list` for `list[str]`; and so on."""
+    if get_origin(annotation) is UnionType:
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    plain = get_origin(annotation) or annotation
+    assert isinstance(plain, type)
+    return plain
 
 
 def checked(value: Any, wanted: type, name: str) -> Any:
