@@ -94,8 +94,8 @@ wait for what comes later, ask the last link you had again.
 
 Messages come oldest first, in the order in which they were accepted; queues by name. `limit` is 10 unless
 given. Treat the `marker` in a link as opaque. It stays good when the message it points to has gone. For
-clients that page by the last message they saw, the id of a message that still exists is accepted too; an
-unknown or malformed marker gives an empty page.
+clients that page by the last message they saw, its id is accepted too, while the message is there, or when it
+recently was the last of a page. An unknown or malformed marker gives an empty page.
 
 Parameters that are true or false are read from `true`, `True`, `t`, `yes`, `y`, `1`, `on` and `false`,
 `False`, `f`, `no`, `n`, `0`, `off`. Items of a list are separated by commas, or the parameter is repeated. A

@@ -18,6 +18,7 @@ from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import WrongKey
 from sukkal.core.service import Service
 from sukkal.http.app import HttpApp
+from sukkal.http.cors import Cors
 from sukkal.http.identity import ClientIds
 from sukkal.http.server import Server
 from sukkal.stores.contract import Backend, Trait
@@ -61,18 +62,18 @@ async def _serve(settings: Settings) -> int:
             admin_mode=settings.admin_mode,
             checksums=settings.enable_checksum,
         )
-        server = Server(app)
+        server = Server(Cors(app, settings.allowed_origin) if settings.allowed_origin else app)
         sweeping = asyncio.create_task(service.sweep(time.time))
         try:
             serving = asyncio.create_task(server.serve([listener]))
-            await asyncio.wait(
-                {serving, asyncio.create_task(server.ready.wait())}, return_when="FIRST_COMPLETED"
-            )
+            await _either(serving, server.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
             gc.freeze()
             gc.set_threshold(10_000, 20, 50)
+            told_to_stop = _signalled()
             _announce(settings, listener, backend)
-            await _until_told_to_stop(app, server, settings.drain_timeout)
+            await _either(serving, told_to_stop)
+            await _drain(app, server, settings.drain_timeout)
             await serving
         finally:
             sweeping.cancel()
@@ -82,13 +83,26 @@ async def _serve(settings: Settings) -> int:
     return 0
 
 
-async def _until_told_to_stop(app: HttpApp, server: Server, drain_timeout: float) -> None:
-    """Serve until a signal; then refuse new requests until those in flight are answered."""
+async def _either(task: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Return when the event is set; if the task ends first, as it then should not, raise what ended it."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        task.result()
+
+
+def _signalled() -> asyncio.Event:
+    """Set when the process is asked to end."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    return told
+
+
+async def _drain(app: HttpApp, server: Server, drain_timeout: float) -> None:
+    """Refuse new requests until those in flight are answered, then let the server end."""
     log.info("stopping: %d requests in flight", app.in_flight)
     app.draining = True
     try:
@@ -181,3 +195,4 @@ def _set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of each start what we tell
