@@ -1,6 +1,7 @@
 """The documents are true: generated pages are fresh, links lead somewhere, and the tours run as they say."""
 
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -92,7 +93,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_reserved_attribute_is_documented() -> None:
     text = text_of(DOCS / "states.md")
     for name, default in attributes.defaults(Limits()).items():
-        shown = {None: "null", False: "false"}.get(default, str(default))
+        shown = json.dumps(default)
         row = next((line for line in text.splitlines() if line.startswith(f"| `{name}` |")), "")
         assert f"| {shown} |" in row, f"{name} with default {shown} is not in docs/states.md"
 

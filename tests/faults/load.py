@@ -46,7 +46,7 @@ class Load:
         self._chance = chance
         self._watch = watch
         self._count = 0
-        self._stopping = False
+        self.stopping = False
 
     async def run(self) -> None:
         """Return when every client has stopped; raises what one of them met."""
@@ -65,14 +65,14 @@ class Load:
 
     def stop(self) -> None:
         """Let every client finish its request."""
-        self._stopping = True
+        self.stopping = True
 
     async def _work(self) -> None:
         connection = Connection(self._port)
         steps = [self._post, self._claim, self._delete_held, self._delete_many, self._pop, self._release]
         steps += [self._renew, self._list]
         try:
-            while not self._stopping:
+            while not self.stopping:
                 queue = self._chance.choice(QUEUES)
                 full = len(self._record.by_queue[queue]) > FULL
                 weights = [8, 12, 18, 6, 8, 4, 4, 2] if full else [30, 12, 12, 2, 3, 6, 4, 2]

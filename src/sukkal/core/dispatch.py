@@ -26,7 +26,10 @@ class Dispatcher:
 
     async def call(self, operation: Operation, ctx: Context, request: Any) -> Any:
         """Serve a request; raises ServiceErrors only, but for faults of ours."""
-        return await guarded(operation, ctx, self._handlers[operation.name](ctx, request))
+        try:
+            return await self._handlers[operation.name](ctx, request)
+        except StoreUnavailable as exc:
+            raise _unavailable(operation, ctx, exc) from exc
 
 
 async def guarded(operation: Operation, ctx: Context, work: Awaitable[Any]) -> Any:
@@ -34,5 +37,9 @@ async def guarded(operation: Operation, ctx: Context, work: Awaitable[Any]) -> A
     try:
         return await work
     except StoreUnavailable as exc:
-        log.warning("%s: %s (%s)", operation.name, exc, ctx.request_id)
-        raise Unavailable(f"{operation.failure} {RETRY}") from exc
+        raise _unavailable(operation, ctx, exc) from exc
+
+
+def _unavailable(operation: Operation, ctx: Context, reason: StoreUnavailable) -> Unavailable:
+    log.warning("%s: %s (%s)", operation.name, reason, ctx.request_id)
+    return Unavailable(f"{operation.failure} {RETRY}")

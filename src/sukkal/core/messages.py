@@ -64,21 +64,20 @@ class Messages:
         )
 
     async def post(self, ctx: Context, request: r.PostMessages) -> r.MessagesPosted:
-        if not request.messages:
+        news, now = request.messages, ctx.now
+        if not news:
             raise Invalid("No messages to enqueu.")
-        for message in request.messages:
-            if message.ttl is not UNSET:
-                self._limits.check_message_ttl(message.ttl)
-            if message.delay is not UNSET:
-                self._limits.check_message_delay(message.delay)
-        ids = [self._new_id(ctx.now) for _ in request.messages]
+        for new in news:
+            if new.ttl is not UNSET:
+                self._limits.check_message_ttl(new.ttl)
+            if new.delay is not UNSET:
+                self._limits.check_message_delay(new.delay)
+        ids = [self._new_id(now) for _ in news]
 
         def batch(queue: Attributes) -> list[Message]:
-            return [
-                self._message(ctx, new, id_, queue) for new, id_ in zip(request.messages, ids, strict=True)
-            ]
+            return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        await self.append(QueueKey(ctx.project, request.queue), batch, now=ctx.now)
+        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
         return r.MessagesPosted(ids=ids)
 
     async def append(
