@@ -1,4 +1,4 @@
-"""The yardstick: the least an HTTP service in Python can do, on the server and settings we use.
+"""The yardstick: the least an HTTP service in Python can do on uvicorn, as uvicorn comes.
 
 `python bench/echo.py --port N` reads each body, decodes it with a typed decoder when there is one, and
 answers 201 with a small JSON document, whatever the path. It stores nothing. What our service loses against

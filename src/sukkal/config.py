@@ -132,7 +132,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=_MOST,
-            description="Seconds before a message becomes visible when neither it nor its queue says.",
+            description="The delay in seconds shown for queues that set none; it delays nothing.",
         ),
     ] = _LIMITS.default_message_delay
     max_message_delay: Annotated[

@@ -152,11 +152,12 @@ def _listen(host: str, port: int) -> socket.socket:
 def _announce(settings: Settings, listener: socket.socket, backend: Backend) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    durability = (
-        "full: writes are on disk before they are answered"
-        if Trait.DURABLE in backend.traits
-        else "relaxed: a crash may lose the last writes"
-    )
+    if Trait.DURABLE in backend.traits:
+        durability = "full: writes are on disk before they are answered"
+    elif settings.store.startswith("memory:"):
+        durability = "none: everything is gone when the process ends"
+    else:
+        durability = "relaxed: a crash may lose the last writes"
     sys.stdout.write(
         f"""Sukkal is serving the Messaging API v2 on {url}
   store       {_store_uri(settings)}

@@ -63,7 +63,7 @@ def effective(name: str, metadata: Mapping[str, Any], limits: Limits) -> Attribu
     return Attributes(
         max_post_size=metadata.get(MAX_POST_SIZE) or None,
         default_ttl=metadata.get(DEFAULT_TTL) or limits.default_message_ttl,
-        default_delay=metadata.get(DEFAULT_DELAY) or 0,
+        default_delay=metadata.get(DEFAULT_DELAY) or 0,  # the service's default is only shown
         dead_letter_queue=target if dead_letters else None,
         dead_letter_ttl=metadata.get(DEAD_LETTER_TTL),
         max_claims=max_claims,

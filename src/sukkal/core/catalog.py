@@ -6,7 +6,7 @@ is seen by it at once. Records written elsewhere may be seen that much later.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -37,7 +37,8 @@ class Catalog:
         self._limits = limits
         self._kind = kind
         self._cache: dict[QueueKey, Entry] = {}
-        self._writes = 0
+        self._writes = 0  # begun so far, and ended
+        self._writing = 0  # under way
         self._removing: dict[QueueKey, asyncio.Event] = {}
 
     def cached(self, key: QueueKey, now: float) -> Entry | None:
@@ -57,7 +58,7 @@ class Catalog:
             self._cache.pop(key, None)
             return None
         entry = self._entry(document, now)
-        if writes == self._writes:  # else what was read may be outrun already
+        if writes == self._writes and not self._writing:  # else it may be outrun, or never committed
             self._remember(key, entry)
         return entry
 
@@ -82,13 +83,10 @@ class Catalog:
         return await self._put(key, metadata, entry.queue.version, now) is not None
 
     async def _put(self, key: QueueKey, metadata: dict[str, Any], expect: int, now: float) -> int | None:
-        self._drop(key)
-        try:
+        with self._write(key):
             return await self._documents.put(
                 self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
             )
-        finally:
-            self._drop(key)  # another task may have read and cached what then was not stored
 
     @contextlib.asynccontextmanager
     async def removing(self, key: QueueKey) -> AsyncIterator[None]:
@@ -101,12 +99,11 @@ class Catalog:
             await self._removing[key].wait()
         self._removing[key] = asyncio.Event()
         try:
-            self._drop(key)
-            try:
-                await self._documents.delete(self._shelf(key.project), key.name)
-            finally:
-                self._drop(key)
-                self.removals += 1
+            with self._write(key):
+                try:
+                    await self._documents.delete(self._shelf(key.project), key.name)
+                finally:
+                    self.removals += 1
             yield
         finally:
             self._removing.pop(key).set()
@@ -131,9 +128,16 @@ class Catalog:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = entry
 
-    def _drop(self, key: QueueKey) -> None:
+    @contextlib.contextmanager
+    def _write(self, key: QueueKey) -> Iterator[None]:
+        """Let nothing be cached that is read while a record is being written: it may not come to pass."""
         self._writes += 1
+        self._writing += 1
         self._cache.pop(key, None)
+        try:
+            yield
+        finally:
+            self._writing -= 1
 
 
 def _queue(document: Document) -> Queue:

@@ -16,7 +16,7 @@ from sukkal.stores.contract import Backend, Documents, Messages, Trait
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.documents import SqliteDocuments
 from sukkal.stores.sqlite.messages import SqliteMessages
-from sukkal.stores.sqlite.schema import TooNew
+from sukkal.stores.sqlite.schema import UnusableFile
 
 
 class SqliteBackend:
@@ -26,13 +26,15 @@ class SqliteBackend:
             self._lock = _take_lock(path)
             undo.callback(os.close, self._lock)
             try:
+                # Made here, so that it is for its owner's eyes only; the log takes over the mode.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 self._database = Database(path, durable=durable, vfs=vfs)
                 undo.callback(self._database.abandon)
                 self.messages: Messages = SqliteMessages(self._database)
                 self.documents: Documents = SqliteDocuments(self._database)
             except apsw.BusyError as exc:
                 raise StoreInUse(f"Another process is using the store {path}.") from exc
-            except (apsw.Error, TooNew) as exc:
+            except (apsw.Error, OSError, UnusableFile) as exc:
                 raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
             undo.pop_all()
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})

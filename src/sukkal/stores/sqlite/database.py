@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 
 from sukkal.errors import StoreUnavailable
-from sukkal.stores.sqlite import schema
+from sukkal.stores.sqlite.schema import UnusableFile, migrate
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Database:
     """An open file; made and used on one event loop."""
 
     def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
-        """Raises apsw.Error when the file cannot be opened, schema.TooNew when it is ahead of this code."""
+        """Raises apsw.Error when the file cannot be opened, UnusableFile when it is not for us."""
         self.durable = durable
         self.before_commit: Step = _nothing  # writes what the drivers keep in memory meanwhile
         self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
@@ -70,7 +70,8 @@ class Database:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
             connection.execute("PRAGMA temp_store = MEMORY")
-            schema.migrate(connection)
+            migrate(connection)
+            _check_mode(connection)
             connection.set_wal_hook(self._note_log_pages)
         except BaseException:
             connection.close()
@@ -212,6 +213,16 @@ class Database:
         self._thread.shutdown()
         with contextlib.suppress(apsw.Error):  # it is closed all the same
             self._connection.close()
+
+
+def _check_mode(connection: apsw.Connection) -> None:
+    """SQLite goes on in another mode when it cannot have the one asked for; that would break our promises."""
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone() or ("unknown",)
+    if mode != "wal":
+        raise UnusableFile(
+            f"it cannot keep a write-ahead log (journal mode is {mode}). Try again; if that does not help, "
+            "put the data directory on a local disk."
+        )
 
 
 def _nothing() -> None:

@@ -101,17 +101,17 @@ MIGRATIONS = [
 ]
 
 
-class TooNew(Exception):
-    """The file was written by a later version of the service."""
+class UnusableFile(Exception):
+    """A file that this code cannot keep a store in; the text says why, and what to do."""
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the file to the newest form; TooNew when it is ahead of this code."""
+    """Bring the file to the newest form; UnusableFile when it is ahead of this code."""
     connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID")
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     version = int(row[0]) if row else 0
     if version > len(MIGRATIONS):
-        raise TooNew(
+        raise UnusableFile(
             f"The store has schema version {version}, this release knows {len(MIGRATIONS)}: "
             "start the release that wrote it, or a later one."
         )
