@@ -41,19 +41,23 @@ class Resource:
 
     def __init__(self) -> None:
         self.endpoints: dict[str, Endpoint] = {}
-        self.selected: dict[str, Endpoint] = {}  # instead, when its query parameter is given
+        self.selected: dict[str, tuple[bytes, Endpoint]] = {}  # instead, when its parameter is given
         self.path_fields: tuple[str, ...] = ()
 
     def add(self, operation: Operation) -> None:
         endpoint = Endpoint(operation)
         method = operation.http[0]
-        (self.selected if operation.selected_by else self.endpoints)[method] = endpoint
+        if operation.selected_by is None:
+            self.endpoints[method] = endpoint
+        else:
+            self.selected[method] = operation.selected_by.encode(), endpoint
         self.path_fields = endpoint.path_fields
 
     def endpoint(self, method: str, query: bytes) -> Endpoint:
-        selected = self.selected.get(method)
-        if selected is not None and query and selected.operation.selected_by in parameters(query):
-            return selected
+        if query and method in self.selected:
+            name, selected = self.selected[method]
+            if name in query and name.decode() in parameters(query):
+                return selected
         return self.endpoints[method]
 
     @property

@@ -180,23 +180,17 @@ class Database:
             connection.close()
 
     def _end_checkpoint(self, done: asyncio.Future[tuple[int, int]]) -> None:
-        self._checkpoint = None
-        if done.cancelled():
-            return
         try:
             _, moved = done.result()
+            if self._waiting is not None:  # not inside a transaction
+                self._commit()
+            if self._log_pages - moved <= INLINE_PAGES:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._checkpoint_at = CHECKPOINT_PAGES
         except apsw.Error as exc:
             log.error("the log could not be moved into the database: %s", exc)
             self._checkpoint_at = self._log_pages + CHECKPOINT_PAGES  # not again at every commit
-            return
-        self._checkpoint_at = CHECKPOINT_PAGES
-        if self._waiting is not None:  # not inside a transaction
-            self._commit()
-        if self._log_pages - moved <= INLINE_PAGES:
-            try:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except apsw.Error as exc:
-                log.error("the log could not be moved into the database: %s", exc)
+        self._checkpoint = None
 
     async def close(self) -> None:
         """Commit, move the log into the database and let go of the file."""
