@@ -1,4 +1,9 @@
-"""uvicorn, fitted to this service: one write for each answer, and signals left to the caller."""
+"""uvicorn, fitted to this service: answers leave together, and signals are left to the caller.
+
+Every write to a socket may wake who waits at its other end, which costs more than the write. So what is
+written within a turn of the loop is kept until its end, and goes out in one go: an answer's head with its
+body, and the answers of many connections one right after the other.
+"""
 
 import asyncio
 import contextlib
@@ -9,17 +14,31 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_STATUS_LINE = b"HTTP/1.1 "
+
+class _Outbox:
+    """Connections with something to send at the end of this turn."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Transport] = []
+
+    def add(self, transport: "_Transport") -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append(transport)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            transport.flush()
 
 
-class _WholeAnswers:
-    """A transport that sends an answer's head together with the first of its body: one system call, one
-    packet, one wake-up of the receiver instead of two.
-    """
+class _Transport:
+    """A connection's transport, for its protocol: it keeps what is written until the turn ends."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, outbox: _Outbox) -> None:
         self._transport = transport
-        self._head = b""
+        self._outbox = outbox
+        self._kept: list[bytes] = []
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
         self.pause_reading = transport.pause_reading
@@ -27,17 +46,14 @@ class _WholeAnswers:
         self.set_protocol = transport.set_protocol
 
     def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(_STATUS_LINE) and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
-            return
-        self._transport.write(data)
+        if not self._kept:
+            self._outbox.add(self)
+        self._kept.append(data)
 
     def flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
+        kept, self._kept = self._kept, []
+        if kept:
+            self._transport.write(b"".join(kept))
 
     def close(self) -> None:
         self.flush()
@@ -45,13 +61,10 @@ class _WholeAnswers:
 
 
 class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._answers = _WholeAnswers(transport)
-        super().connection_made(self._answers)  # type: ignore[arg-type]
+    outbox = _Outbox()
 
-    def on_response_complete(self) -> None:
-        self._answers.flush()  # an answer without a body
-        super().on_response_complete()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
 
 
 class Server(uvicorn.Server):
