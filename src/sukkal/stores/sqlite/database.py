@@ -5,6 +5,9 @@ that come in close together share a transaction: when a turn of the loop brings 
 committed, and synced unless the store is opened relaxed, before any of them is answered. Reads see the
 writes before them, committed or not.
 
+Reads too run in a transaction, which stays open until the next write ends it: opening one costs as much as
+many a read. Nobody else writes, so what it sees is always the newest.
+
 The log is moved into the database by a second connection in a thread, so that requests do not wait for it;
 only the last pages are moved inline, which lets SQLite start the log afresh.
 """
@@ -44,7 +47,8 @@ class Database:
         self._path = path
         self._vfs = vfs
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[asyncio.Future[Any], Any]] | None = None
+        self._waiting: list[tuple[asyncio.Future[Any], Any]] | None = None  # for the commit, while writing
+        self._reading = False  # in a transaction that has not written
         self._log_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._checkpoint: asyncio.Future[tuple[int, int]] | None = None
@@ -83,11 +87,21 @@ class Database:
     def read(self, step: Step, *args: Any) -> Any:
         """What `step(*args)` returns; StoreUnavailable when the file cannot be read."""
         try:
+            if self._waiting is None and not self._reading:
+                self.execute("BEGIN")
+                self._reading = True
             return step(*args)
         except apsw.Error as exc:
-            if self._waiting is not None and not self._connection.in_transaction:
-                self._abort(exc)
+            if not self._connection.in_transaction:  # SQLite has undone it
+                self._reading = False
+                if self._waiting is not None:
+                    self._abort(exc)
             raise StoreUnavailable(str(exc)) from exc
+
+    def _end_read(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.execute("COMMIT")
 
     def write(self, step: Step, *args: Any) -> asyncio.Future[Any]:
         """Run `step(*args)` in the open transaction, or a new one; its result comes when that is committed.
@@ -97,7 +111,9 @@ class Database:
         future: asyncio.Future[Any] = self._loop.create_future()
         try:
             if self._waiting is None:
-                self.execute("BEGIN IMMEDIATE")
+                if not self._reading:
+                    self.execute("BEGIN IMMEDIATE")
+                self._reading = False
                 self._waiting = []
                 self._loop.call_soon(self._commit_when_quiet, 0, 0)
             self._waiting.append((future, step(*args)))
@@ -184,6 +200,7 @@ class Database:
             _, moved = done.result()
             if self._waiting is not None:  # not inside a transaction
                 self._commit()
+            self._end_read()  # also since SQLite starts the log afresh only for a transaction begun later
             if self._log_pages - moved <= INLINE_PAGES:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._checkpoint_at = CHECKPOINT_PAGES
@@ -199,6 +216,7 @@ class Database:
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
         with contextlib.suppress(apsw.Error):  # the log is replayed at the next start
+            self._end_read()
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self.abandon()
 
