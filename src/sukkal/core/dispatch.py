@@ -29,17 +29,10 @@ class Dispatcher:
         try:
             return await self._handlers[operation.name](ctx, request)
         except StoreUnavailable as exc:
-            raise _unavailable(operation, ctx, exc) from exc
+            raise unavailable(operation, ctx, exc) from exc
 
 
-async def guarded(operation: Operation, ctx: Context, work: Awaitable[Any]) -> Any:
-    """What `work` yields; a failing store becomes Unavailable with the operation's sentence."""
-    try:
-        return await work
-    except StoreUnavailable as exc:
-        raise _unavailable(operation, ctx, exc) from exc
-
-
-def _unavailable(operation: Operation, ctx: Context, reason: StoreUnavailable) -> Unavailable:
+def unavailable(operation: Operation, ctx: Context, reason: StoreUnavailable) -> Unavailable:
+    """What a failing store is to the caller: the operation's sentence. The reason goes to the log."""
     log.warning("%s: %s (%s)", operation.name, reason, ctx.request_id)
     return Unavailable(f"{operation.failure} {RETRY}")

@@ -9,7 +9,7 @@ from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
-from sukkal.core.dispatch import Dispatcher, guarded
+from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
@@ -88,14 +88,18 @@ class Service:
                 if operation.body in (Body.OPTIONAL, Body.REQUIRED)
                 else self._limits.max_queue_metadata
             )
-        limit: int = await guarded(operation, ctx, self._messages.body_limit(ctx, queue))
-        return limit
+        try:
+            return await self._messages.body_limit(ctx, queue)
+        except StoreUnavailable as exc:
+            raise unavailable(operation, ctx, exc) from exc
 
     async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
         """What to say of a body over that limit."""
         if operation.body is Body.MESSAGES:
-            error: Invalid = await guarded(operation, ctx, self._messages.too_large(ctx, queue))
-            return error
+            try:
+                return await self._messages.too_large(ctx, queue)
+            except StoreUnavailable as exc:
+                raise unavailable(operation, ctx, exc) from exc
         if operation.body is Body.METADATA:
             return Invalid(self._queues.too_large())
         if operation.body is Body.CHANGES:

@@ -15,9 +15,10 @@ from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
 from sukkal.http import identity
+from sukkal.http.answer import CLOSE, JSON, SEND_WHOLE, Answer, line, split
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
-from sukkal.http.render import JSON, Answer, Renderers, encode
+from sukkal.http.render import Renderers, encode
 from sukkal.http.routes import Endpoint, Router
 from sukkal.limits import MAX_PROJECT
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
@@ -32,9 +33,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 FORM = b"application/x-www-form-urlencoded"
-RETRY_AFTER = b"2"  # seconds, for a caller that meets a server about to stop
-CACHEABLE = (b"cache-control", b"max-age=86400")
-CLOSE = (b"connection", b"close")
+RETRY_AFTER = "2"  # seconds, for a caller that meets a server about to stop
+CACHEABLE = line("cache-control", "max-age=86400")
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
 MEDIA_RANGES = (JSON, b"application/*", b"*/*")  # that match JSON, the most specific first
 
@@ -44,13 +44,11 @@ _REFUSES = re.compile(rb"q\s*=\s*0(\.0*)?")
 class Refused(Exception):
     """An answer that HTTP itself gives, before any operation is asked."""
 
-    def __init__(
-        self, status: int, title: str, description: str | None = None, *headers: tuple[bytes, bytes]
-    ) -> None:
+    def __init__(self, status: int, title: str, description: str | None = None, lines: bytes = b"") -> None:
         super().__init__(title)
         self.status = status
         self.document = {"title": title} | ({"description": description} if description else {})
-        self.headers = headers
+        self.lines = lines
 
 
 class HungUp(Exception):
@@ -96,7 +94,7 @@ class HttpApp:
                     raise _stopping()
                 answer = await self._answer(scope, receive, request_id)
             except Refused as refused:
-                answer = _error(refused.status, refused.document, refused.headers)
+                answer = _error(refused.status, refused.document, refused.lines)
             except ServiceError as error:
                 answer = _error(status_of(error), {"title": error.title, "description": error.message})
             except HungUp:
@@ -110,15 +108,11 @@ class HttpApp:
                         "description": f"The request could not be served. It is logged as {request_id}.",
                     },
                 )
-            headers = [
-                (b"content-type", answer.media_type),
-                (b"x-openstack-request-id", request_id.encode()),
-                *answer.headers,
-            ]
-            if answer.status != 204:
-                headers.append((b"content-length", b"%d" % len(answer.body)))
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer.body})
+            head = answer.head(request_id)
+            send_whole = scope.get(SEND_WHOLE)
+            if send_whole is None or not send_whole(answer.status, head, answer.body):
+                await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
+                await send({"type": "http.response.body", "body": answer.body})
         finally:
             self.in_flight -= 1
             self._idle.set()
@@ -160,10 +154,10 @@ class HttpApp:
                 "The format of the submitted queue name or project id is not valid.",
                 title="Invalid queue identification",
             )
-        if method not in resource.endpoints:
-            raise _method_not_allowed(resource.allow)
         query = scope["query_string"]
         endpoint = resource.endpoint(method, query)
+        if endpoint is None:
+            raise _method_not_allowed(resource.allow)
         operation = endpoint.operation
         self._service.authorize(operation, ctx)
         fields: dict[str, Any] = found.fields.copy()
@@ -182,13 +176,13 @@ class HttpApp:
         if method == "OPTIONS":
             return Answer(200)
         if method != "GET":
-            raise _method_not_allowed(b"GET, OPTIONS")
+            raise _method_not_allowed("GET, OPTIONS")
         return Answer(300, VERSIONS)
 
     def _home_document(self, method: str) -> Answer:
         if method != "GET":
-            raise _method_not_allowed(b"GET, OPTIONS")
-        return Answer(200, self._home, (CACHEABLE,), b"application/json-home")
+            raise _method_not_allowed("GET, OPTIONS")
+        return Answer(200, self._home, CACHEABLE, b"application/json-home")
 
     # --- bodies --------------------------------------------------------------------------------------
 
@@ -207,7 +201,7 @@ class HttpApp:
             # What is left of the body is read and dropped, so that the caller gets to see the answer;
             # unless it is so long that the connection is better closed.
             far_over = length is not None and int(length) > limit + DISCARDED
-            raise Refused(400, error.title, error.message, *([CLOSE] if far_over else []))
+            raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
         form = operation.body
         if form is Body.MESSAGES:
             if not raw:
@@ -274,17 +268,17 @@ def admits_json(accept: bytes) -> bool:
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
     """The body; None as soon as it is longer than `limit`. Raises HungUp when it does not come to its end."""
-    chunks, size, more = [], 0, True
-    while more and size <= limit:
+    body = b""
+    while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise HungUp
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        more = message.get("more_body", False)
-    if size > limit:
-        return None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunk: bytes = message.get("body", b"")
+        body = body + chunk if body else chunk
+        if len(body) > limit:
+            return None
+        if not message.get("more_body", False):
+            return body
 
 
 def _no_body(length: bytes | None) -> InvalidBody:
@@ -294,8 +288,8 @@ def _no_body(length: bytes | None) -> InvalidBody:
     )
 
 
-def _method_not_allowed(allow: bytes) -> Refused:
-    return Refused(405, "405 Method Not Allowed", None, (b"allow", allow))
+def _method_not_allowed(allow: str) -> Refused:
+    return Refused(405, "405 Method Not Allowed", None, line("allow", allow))
 
 
 def _stopping() -> Refused:
@@ -303,10 +297,9 @@ def _stopping() -> Refused:
         503,
         "Service temporarily unavailable",
         "The server is stopping. Please try again in a few seconds.",
-        (b"retry-after", RETRY_AFTER),
-        CLOSE,
+        line("retry-after", RETRY_AFTER) + CLOSE,
     )
 
 
-def _error(status: int, document: dict[str, str], headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
-    return Answer(status, encode(document), ((b"vary", b"Accept"), *headers))
+def _error(status: int, document: dict[str, str], lines: bytes = b"") -> Answer:
+    return Answer(status, encode(document), b"vary: Accept\r\n" + lines)

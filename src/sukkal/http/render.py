@@ -12,21 +12,14 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from sukkal import requests as r
 from sukkal.core.context import Context
+from sukkal.http.answer import Answer, line
 from sukkal.model import Edge, Message, Queue
 from sukkal.wire import links
 
 encode = msgspec.json.Encoder().encode
 
 
-JSON = b"application/json"
 LONGEST_LOCATION = 32 * 1024  # characters
-
-
-class Answer(Struct, frozen=True):
-    status: int
-    body: bytes = b""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    media_type: bytes = JSON
 
 
 class _Link(Struct):
@@ -205,7 +198,7 @@ class Renderers:
         self, status: int, ctx: Context, queue: str, found: list[Message], location: str | None = None
     ) -> Answer:
         return Answer(
-            status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else ()
+            status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else b""
         )
 
     def _one(self, ctx: Context, request: r.GetMessage, result: Message) -> Answer:
@@ -216,8 +209,8 @@ class Renderers:
         resources = [f"{base}/{id_}" for id_ in result.ids]
         location = f"{base}?ids={','.join(result.ids)}"
         # Clients give up on a header over 64 KiB, though the messages are stored; the body names them too.
-        headers = _location(location) if len(location) <= LONGEST_LOCATION else ()
-        return Answer(201, encode({"resources": resources}), headers)
+        lines = _location(location) if len(location) <= LONGEST_LOCATION else b""
+        return Answer(201, encode({"resources": resources}), lines)
 
     def _popped(self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None) -> Answer:
         if result is None:
@@ -260,12 +253,12 @@ class Renderers:
         return Answer(200, encode(result))
 
 
-def _location(href: str) -> tuple[tuple[bytes, bytes]]:
-    return ((b"location", href.encode()),)
-
-
 def _age(ctx: Context, since: float) -> int:
     return max(0, int(ctx.now - since))
+
+
+def _location(href: str) -> bytes:
+    return line("location", href)
 
 
 @lru_cache(1024)

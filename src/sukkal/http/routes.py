@@ -53,16 +53,16 @@ class Resource:
             self.selected[method] = operation.selected_by.encode(), endpoint
         self.path_fields = endpoint.path_fields
 
-    def endpoint(self, method: str, query: bytes) -> Endpoint:
+    def endpoint(self, method: str, query: bytes) -> Endpoint | None:
         if query and method in self.selected:
             name, selected = self.selected[method]
-            if name in query and name.decode() in parameters(query):
+            if (name in query or b"%" in query) and name.decode() in parameters(query):
                 return selected
-        return self.endpoints[method]
+        return self.endpoints.get(method)
 
     @property
-    def allow(self) -> bytes:
-        return ", ".join([*sorted(self.endpoints), "OPTIONS"]).encode()
+    def allow(self) -> str:
+        return ", ".join([*sorted(self.endpoints), "OPTIONS"])
 
 
 class Match(NamedTuple):
