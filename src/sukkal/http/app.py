@@ -109,7 +109,8 @@ class HttpApp:
                     },
                 )
             head = answer.head(request_id)
-            send_whole = scope.get(SEND_WHOLE)
+            # Taken out: it refers back to the scope, and a ring would be the garbage collector's to find.
+            send_whole = scope.pop(SEND_WHOLE, None)
             if send_whole is None or not send_whole(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
                 await send({"type": "http.response.body", "body": answer.body})
