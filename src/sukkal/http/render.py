@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -20,6 +20,8 @@ encode = msgspec.json.Encoder().encode
 
 
 LONGEST_LOCATION = 32 * 1024  # characters
+KEPT_PAGES = 256
+KEPT_BYTES = 32 * 1024  # of an answer; longer ones are not kept
 
 
 class _Link(Struct):
@@ -90,6 +92,20 @@ class _Queues(Struct):
 
 _EMPTY_PAGE = encode(_Page([], []))
 
+
+class _KeptPage(NamedTuple):
+    """A page as it was written out. Holding the list keeps its identity from being used again."""
+
+    found: list[Message]
+    ages: list[int]
+    queue: str
+    query: str
+    answer: Answer
+
+    def shows(self, found: list[Message], ages: list[int], queue: str, query: str) -> bool:
+        return self.found is found and self.ages == ages and self.queue == queue and self.query == query
+
+
 Renderer = Callable[[Context, Any, Any], Answer]  # context, request, result
 
 
@@ -99,6 +115,7 @@ class Renderers:
     def __init__(self, *, queue_defaults: dict[str, Any], checksums: bool) -> None:
         self._queue_defaults = queue_defaults
         self._checksums = checksums
+        self._pages: dict[int, _KeptPage] = {}
         self.by_operation: dict[str, Renderer] = {
             "queues.list": self._queues,
             "queues.create": self._created_queue,
@@ -184,12 +201,23 @@ class Renderers:
         return messages
 
     def _page(self, ctx: Context, request: r.ListMessages, result: r.MessageList) -> Answer:
-        found = result.messages
+        found, now = result.messages, ctx.now
         if not found:
             return Answer(200, _EMPTY_PAGE)
         query = _page_query(request.limit, request.echo, request.include_claimed, result.include_delayed)
-        href = f"{links.messages(request.queue)}?{query}{links.query({'marker': found[-1].marker})}"
-        return Answer(200, encode(_Page(self._wire(ctx, request.queue, found), [_Link("next", href)])))
+        # Readers of one feed ask for the same page again and again; it is written out once a second.
+        ages = [int(now - m.created) for m in found]
+        kept = self._pages.get(id(found))
+        if kept is not None and kept.shows(found, ages, request.queue, query):
+            return kept.answer
+        marker = links.query({"marker": found[-1].marker})
+        href = f"{links.messages(request.queue)}?{query}{marker}"
+        answer = Answer(200, encode(_Page(self._wire(ctx, request.queue, found), [_Link("next", href)])))
+        if len(answer.body) <= KEPT_BYTES:
+            if len(self._pages) >= KEPT_PAGES:
+                del self._pages[next(iter(self._pages))]
+            self._pages[id(found)] = _KeptPage(found, ages, request.queue, query, answer)
+        return answer
 
     def _found(self, ctx: Context, request: r.GetMessages, result: r.MessageList) -> Answer:
         return self._messages(200, ctx, request.queue, result.messages)

@@ -10,13 +10,16 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sukkal.http.answer import CLOSE, SEND_WHOLE
+
+TICKS = 10  # of uvicorn, a tenth of a second each, between looks for idle connections
+KEEP_ALIVE = 75  # seconds a connection may be idle
 
 
 class _Outbox:
@@ -64,6 +67,12 @@ class _Transport:
         self._transport.close()
 
 
+@lru_cache(1)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Header lines; those uvicorn adds to each answer stay the same for a second."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
     """Send an answer; False when its receiver is too slow at the moment, and ASGI's `send` has to wait."""
     if cycle.flow.write_paused:
@@ -73,7 +82,7 @@ def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: byt
             head += CLOSE
         elif CLOSE in head:
             cycle.keep_alive = False
-        defaults = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        defaults = _lines(tuple(cycle.default_headers))
         cycle.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], defaults, head, body))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
@@ -84,7 +93,10 @@ def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: byt
 
 
 class _Protocol(HttpToolsProtocol):
+    """One connection. When it is idle is noted, instead of setting and stopping a timer for each request."""
+
     outbox = _Outbox()
+    idle_since: float | None = None  # by the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
@@ -93,6 +105,19 @@ class _Protocol(HttpToolsProtocol):
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope[SEND_WHOLE] = partial(_send_whole, cycle)
         super()._start_asgi_task(cycle, app)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self.idle_since = None
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.idle_since = self.loop.time()
 
 
 class Server(uvicorn.Server):
@@ -112,6 +137,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=4096,
+                timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=5,
             )
         )
@@ -120,6 +146,18 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            self._close_idle()
+        return await super().on_tick(counter)
+
+    def _close_idle(self) -> None:
+        oldest = asyncio.get_running_loop().time() - self.config.timeout_keep_alive
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, _Protocol)
+            if connection.idle_since is not None and connection.idle_since < oldest:
+                connection.timeout_keep_alive_handler()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

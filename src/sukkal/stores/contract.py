@@ -50,7 +50,8 @@ class Messages(Protocol):
         """Up to `limit` messages that `view` shows, oldest first, following the marker `after`.
 
         A marker stays good when its message has gone, and when the queue was purged since: following
-        markers meets every live message once. One this store never made yields an empty list.
+        markers meets every live message once. One this store never made yields an empty list. The list is
+        not to be changed: a store may answer with the same one until the page is another.
         """
         ...
 

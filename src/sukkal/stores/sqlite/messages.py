@@ -111,7 +111,7 @@ class SqliteMessages:
             if changes == box.changes and appends == box.appends:
                 due = self._database.read(self._earliest_due, box) if box.held or box.delayed else math.inf
                 self._pages.keep(asked, box, page, now, due)
-        return page.copy()
+        return page
 
     async def _page(
         self, queue: QueueKey, view: View, sequence: int, limit: int, now: float
