@@ -159,8 +159,9 @@ class Messages:
 
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
-        if any(message.body[0] == SEALED for message in messages):
-            return [replace(m, body=self._cipher.open(m.body, m.id)) for m in messages]
+        for message in messages:
+            if message.body[0] == SEALED:
+                return [replace(m, body=self._cipher.open(m.body, m.id)) for m in messages]
         return messages
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:

@@ -145,7 +145,6 @@ class HttpApp:
             request_id=request_id,
             now=self._clock(),
             roles=identity.roles(headers),
-            user=None,
         )
         if found is None:
             return self._home_document(method)

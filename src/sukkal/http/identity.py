@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from sukkal.errors import InvalidIdentity
 
+NOBODY: frozenset[str] = frozenset()  # the roles of a caller who names none
+
 _UUID_DIGITS = re.compile("[0-9a-f]{32}")
 
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
@@ -64,7 +66,7 @@ def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     """The caller's roles, in lower case."""
     value = headers.get(b"x-roles") or headers.get(b"x-role")
     if not value:
-        return frozenset()
+        return NOBODY
     return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
 
 

@@ -83,14 +83,16 @@ class Boxes:
     def append(self, box: Box, added: int, delayed: int) -> None:
         """Count messages that came in at the end. Only within a write."""
         box.appends += 1
-        self._add(box, added, 0, delayed)
+        box.total += added
+        box.delayed += delayed
+        self.total += added
+        if not box.changed:
+            box.changed = True
+            self._changed.append(box)
 
     def change(self, box: Box, *, total: int = 0, held: int = 0, delayed: int = 0) -> None:
         """Add to a box's counters after any other change to its messages. Only within a write."""
         box.changes += 1
-        self._add(box, total, held, delayed)
-
-    def _add(self, box: Box, total: int, held: int, delayed: int) -> None:
         box.total += total
         box.held += held
         box.delayed += delayed

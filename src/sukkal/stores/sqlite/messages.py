@@ -244,8 +244,12 @@ class SqliteMessages:
         box = self._boxes.get(queue)
         if box is None:
             return []
-        rows = (self._row(box, id_, now) for id_ in dict.fromkeys(ids))
-        return [_message(row) for row in rows if row is not None]
+        found = []
+        for id_ in ids if len(ids) == 1 else dict.fromkeys(ids):
+            row = self._row(box, id_, now)
+            if row is not None:
+                found.append(_message(row))
+        return found
 
     def _row(self, box: Box, id_: str, now: float) -> Row | None:
         row: Row | None = self._execute(BY_ID, (id_, box.id, now)).fetchone()
