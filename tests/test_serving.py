@@ -102,7 +102,7 @@ def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         refused = start("--data-dir", str(tmp_path), "--port", port)
-    assert refused.returncode == 2
+    assert refused.returncode == 1
     assert f"127.0.0.1:{port}" in refused.stderr
     assert "--port" in refused.stderr
     assert "Traceback" not in refused.stderr

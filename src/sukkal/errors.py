@@ -74,5 +74,9 @@ class StoreUnavailable(Exception):
     """The backend cannot be reached or did not take the write; nothing of the call is acknowledged."""
 
 
+class AddressInUse(Exception):
+    """The service cannot listen where it is told to."""
+
+
 class StoreInUse(Exception):
     """Another process works on the same embedded store."""

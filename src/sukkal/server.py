@@ -17,6 +17,7 @@ import uvloop
 from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import WrongKey
 from sukkal.core.service import Service
+from sukkal.errors import AddressInUse
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
 from sukkal.http.identity import ClientIds
@@ -30,8 +31,7 @@ log = logging.getLogger("sukkal")
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status.
 
-    Raises BadSetting for an address that is taken or a store that no driver serves, StoreInUse and
-    StoreUnavailable.
+    Raises BadSetting for a store that no driver serves, AddressInUse, StoreInUse and StoreUnavailable.
     """
     _set_up_logging(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -141,10 +141,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as exc:
         listener.close()
-        raise BadSetting(
-            "port",
+        raise AddressInUse(
             f"Cannot listen on {host}:{port}: {exc.strerror}. "
-            "Stop what uses the port, or choose another with --port.",
+            "Stop what uses the port, or choose another with --port."
         ) from exc
     return listener
 

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from sukkal.http.answer import SEND_WHOLE
+from sukkal.http.answer import EXCHANGE
 from sukkal.http.server import KEEP_ALIVE, Server
 
 BIG = b"x" * (8 << 20)  # more than the buffers of both ends hold
@@ -17,7 +18,7 @@ BIG = b"x" * (8 << 20)  # more than the buffers of both ends hold
 async def application(scope: Any, _receive: Any, send: Any) -> None:
     """Answers with the path it was asked for; whole, or by ASGI's way when it must or is told to."""
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
-    whole = scope.pop(SEND_WHOLE)
+    whole = scope.pop(EXCHANGE).send
     length = b"content-length: %d\r\n" % len(body)
     if scope["path"].startswith("/slow-way") or not whole(200, length, body):
         headers = [(b"content-length", b"%d" % len(body))]
@@ -101,7 +102,85 @@ async def test_idle_connection_is_closed_and_a_busy_one_is_not(server: tuple[Ser
             server[0].server_state.connections, key=lambda c: c.client != asks.get_extra_info("sockname")
         )
         now = asyncio.get_running_loop().time()
-        first.idle_since, second.idle_since = now - KEEP_ALIVE - 1, now - KEEP_ALIVE + 10
+        first.last_active, second.last_active = now - KEEP_ALIVE - 1, now - KEEP_ALIVE + 10
         assert await idle.read() == b""
         asks_again.write(get("/twice"))
         assert (await answer(busy))[1] == b"/twice"
+
+
+async def test_answer_to_head_has_no_body_and_the_next_answer_is_its_own(server: tuple[Server, int]) -> None:
+    async with connected(server[1]) as (reader, writer):
+        writer.write(b"HEAD /first HTTP/1.1\r\nHost: x\r\n\r\n" + get("/second"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"content-length: 6" in head
+        assert (await answer(reader))[1] == b"/second"
+
+
+async def test_refusal_of_an_announced_body_ends_the_connection(server: tuple[Server, int]) -> None:
+    """What comes next could be that body, or another request."""
+    async with connected(server[1]) as (reader, writer):
+        writer.write(get("/refused", "Expect: 100-continue", "Content-Length: 10"))
+        head, body = await answer(reader)
+        assert body == b"/refused"
+        assert b"connection: close" in head
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: "])
+async def test_endless_head_is_refused(server: tuple[Server, int], start: bytes) -> None:
+    async with connected(server[1]) as (reader, writer):
+        writer.write(start)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                writer.write(b"a" * 4096)
+                await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_connection_on_which_nothing_was_asked_is_closed(server: tuple[Server, int]) -> None:
+    async with connected(server[1]) as (silent, _), connected(server[1]) as (begun, writer):
+        writer.write(b"GET / HT")
+        writer.write(b"TP/1.1\r\nHo")
+        while len(server[0].server_state.connections) < 2:  # noqa: ASYNC110 – uvicorn tells nobody
+            await asyncio.sleep(0)
+        for connection in server[0].server_state.connections:
+            connection.last_active -= KEEP_ALIVE + 1
+        assert await silent.read() == b""
+        assert await begun.read() == b""
+
+
+async def test_caller_that_resets_its_connection_keeps_nobody_else_waiting() -> None:
+    """It goes away in the turn in which its answer and that of another are ready."""
+    release, both = asyncio.Event(), asyncio.Event()
+    waiting = 0
+
+    async def together(scope: Any, _receive: Any, _send: Any) -> None:
+        nonlocal waiting
+        exchange = scope.pop(EXCHANGE)
+        waiting += 1
+        if waiting == 2:
+            both.set()
+        await release.wait()
+        exchange.send(200, b"content-length: 2\r\n", b"ok")
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = Server(together)
+        serving = asyncio.create_task(server.serve([listener]))
+        await server.ready.wait()
+        port = listener.getsockname()[1]
+        gone = socket.create_connection(("127.0.0.1", port))
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.sendall(get("/"))
+        async with connected(port) as (reader, writer):
+            writer.write(get("/"))
+            await both.wait()
+            asyncio.get_running_loop().call_soon(gone.close)
+            release.set()
+            async with asyncio.timeout(30):
+                assert (await answer(reader))[1] == b"ok"
+                writer.write(get("/"))
+                assert (await answer(reader))[1] == b"ok"
+        server.should_exit = True
+        await serving

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from sukkal import config
-from sukkal.errors import StoreInUse, StoreUnavailable
+from sukkal.errors import AddressInUse, StoreInUse, StoreUnavailable
 
 
 def _settings_as_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,7 +49,7 @@ def serve(file: Path | None, **flags: Any) -> None:
         sys.exit(server.serve(settings))
     except config.BadSetting as exc:
         _give_up(exc, status=2)
-    except (StoreInUse, StoreUnavailable) as exc:
+    except (AddressInUse, StoreInUse, StoreUnavailable) as exc:
         _give_up(exc, status=1)
 
 

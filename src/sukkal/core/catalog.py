@@ -6,7 +6,7 @@ is seen by it at once. Records written elsewhere may be seen that much later.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from sukkal.stores.contract import Document, Documents, Shelf
 
 CACHE_SECONDS = 5.0
 CACHE_RECORDS = 10_000
-SCAN = 200  # records looked through at a time when a listing filters
+SCAN = 20  # records looked through at a time when a listing filters
 
 
 class Entry(Struct, frozen=True):
@@ -88,25 +88,29 @@ class Catalog:
                 self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
             )
 
-    @contextlib.asynccontextmanager
-    async def removing(self, key: QueueKey) -> AsyncIterator[None]:
-        """Remove the record; until the block ends, `ensure` and `create` wait.
+    async def remove(self, key: QueueKey, purge: Callable[[], Awaitable[None]]) -> None:
+        """Remove the record and, by `purge`, what is stored for the queue; `ensure` and `create` wait for it.
 
-        What was stored for the queue is dropped inside the block. A post that took the record from here
-        before sees that `removals` has grown, and stores its messages again under a new record.
+        Both are asked for at once, so that a store that groups its writes takes them in one step. A post that
+        took the record from here before may have stored its messages behind the purge: it sees that
+        `removals` has grown and stores them again under a new record, or it was done before, and the second
+        purge takes them away.
         """
         while key in self._removing:
             await self._removing[key].wait()
         self._removing[key] = asyncio.Event()
         try:
-            with self._write(key):
-                try:
-                    await self._documents.delete(self._shelf(key.project), key.name)
-                finally:
-                    self.removals += 1
-            yield
+            await asyncio.gather(self._forget(key), purge())
+            await purge()
         finally:
             self._removing.pop(key).set()
+
+    async def _forget(self, key: QueueKey) -> None:
+        with self._write(key):
+            try:
+                await self._documents.delete(self._shelf(key.project), key.name)
+            finally:
+                self.removals += 1
 
     async def scan(self, project: str, *, after: str, limit: int, now: float) -> list[Queue]:
         """Up to `limit` queues with names after `after`, in order of their names."""

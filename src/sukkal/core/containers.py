@@ -100,8 +100,7 @@ class Containers:
 
     async def delete(self, ctx: Context, request: r.DeleteQueue) -> None:
         key = QueueKey(ctx.project, request.queue)
-        async with self._catalog.removing(key):
-            await self._messages.purge(key)
+        await self._catalog.remove(key, lambda: self._messages.purge(key))
 
     async def stats(self, ctx: Context, request: r.GetQueueStats) -> r.QueueStats:
         key = QueueKey(ctx.project, request.queue)

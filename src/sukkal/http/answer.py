@@ -1,13 +1,26 @@
 """What HTTP gives back, near to how it travels."""
 
+from typing import Protocol
+
 from msgspec import Struct
 
 JSON = b"application/json"
 CLOSE = b"connection: close\r\n"
 
-# In a request's scope, where the server offers it: a function of status, header lines and body that sends an
-# answer in one go. Answers of other servers go out by ASGI's `send`.
-SEND_WHOLE = "sukkal.send_whole"
+# In a request's scope, where the server offers it: an Exchange. Other servers are spoken to as ASGI has it.
+EXCHANGE = "sukkal.exchange"
+
+
+class Exchange(Protocol):
+    """A way past ASGI's messages for requests that came whole, and answers that go so."""
+
+    def body(self) -> bytes | None:
+        """The request's body; None when it has not come whole yet, and `receive` has to wait for it."""
+        ...
+
+    def send(self, status: int, head: bytes, body: bytes) -> bool:
+        """Send an answer; False when its receiver is too slow just now, and ASGI's `send` has to wait."""
+        ...
 
 
 class Answer(Struct, frozen=True):

@@ -15,13 +15,13 @@ from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
 from sukkal.http import identity
-from sukkal.http.answer import CLOSE, JSON, SEND_WHOLE, Answer, line, split
+from sukkal.http.answer import CLOSE, EXCHANGE, JSON, Answer, Exchange, line, split
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
 from sukkal.http.render import Renderers, encode
 from sukkal.http.routes import Endpoint, Router
 from sukkal.limits import MAX_PROJECT
-from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body
+from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body, Operation
 from sukkal.wire import media
 from sukkal.wire.status import status_of
 
@@ -87,12 +87,14 @@ class HttpApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._request_ids.next()
+        # Taken out: it refers back to the scope, and a ring would be the garbage collector's to find.
+        exchange: Exchange | None = scope.pop(EXCHANGE, None)
         self.in_flight += 1
         try:
             try:
                 if self.draining:
                     raise _stopping()
-                answer = await self._answer(scope, receive, request_id)
+                answer = await self._answer(scope, receive, exchange, request_id)
             except Refused as refused:
                 answer = _error(refused.status, refused.document, refused.lines)
             except ServiceError as error:
@@ -109,16 +111,16 @@ class HttpApp:
                     },
                 )
             head = answer.head(request_id)
-            # Taken out: it refers back to the scope, and a ring would be the garbage collector's to find.
-            send_whole = scope.pop(SEND_WHOLE, None)
-            if send_whole is None or not send_whole(answer.status, head, answer.body):
+            if exchange is None or not exchange.send(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
             self.in_flight -= 1
             self._idle.set()
 
-    async def _answer(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
+    async def _answer(
+        self, scope: Scope, receive: Receive, exchange: Exchange | None, request_id: str
+    ) -> Answer:
         path, method = scope["path"], scope["method"]
         if path == "/":
             return self._versions(method)
@@ -164,7 +166,8 @@ class HttpApp:
         if query:
             fields |= endpoint.query.fields(query)
         if operation.body is not Body.NONE:
-            fields |= await self._read_body(endpoint, ctx, headers, receive, fields["queue"])
+            raw = await self._read_body(operation, ctx, headers, receive, exchange, fields["queue"])
+            fields |= _body_fields(endpoint, raw, headers)
         request = operation.request(**fields)
         result = await self._service.call(operation, ctx, request)
         renderer = self._renderers.get(operation.name)
@@ -187,42 +190,53 @@ class HttpApp:
     # --- bodies --------------------------------------------------------------------------------------
 
     async def _read_body(
-        self, endpoint: Endpoint, ctx: Context, headers: Headers, receive: Receive, queue: str
-    ) -> dict[str, Any]:
-        """The fields of the request that its body fills."""
-        operation = endpoint.operation
+        self,
+        operation: Operation,
+        ctx: Context,
+        headers: Headers,
+        receive: Receive,
+        exchange: Exchange | None,
+        queue: str,
+    ) -> bytes:
+        """The body, which is refused when it is longer than the operation allows, before it is all read."""
         limit = await self._service.body_limit(operation, ctx, queue)
         length = headers.get(b"content-length")
-        raw = None
         if length is None or int(length) <= limit:
-            raw = await _read(receive, limit)
-        if raw is None:
-            error = await self._service.too_large(operation, ctx, queue)
-            # What is left of the body is read and dropped, so that the caller gets to see the answer;
-            # unless it is so long that the connection is better closed.
-            far_over = length is not None and int(length) > limit + DISCARDED
-            raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
-        form = operation.body
-        if form is Body.MESSAGES:
-            if not raw:
-                raise _no_body(length)
-            return {"messages": media.messages(raw)}
-        if form is Body.CHANGES:
-            _check_patch_type(headers.get(b"content-type", b""))
-            if not raw:
-                raise InvalidBody("PATCH body could not be empty for update.")
-            changes = media.document(raw)
-            if not isinstance(changes, list):
-                raise InvalidBody("Request body must be a JSON array of operation objects.")
-            return {"changes": changes}
+            raw = exchange.body() if exchange is not None else None
+            if raw is None:
+                raw = await _read(receive, limit)
+            if raw is not None and len(raw) <= limit:
+                return raw
+        error = await self._service.too_large(operation, ctx, queue)
+        # What is left of the body is read and dropped, so that the caller gets to see the answer;
+        # unless it is so long that the connection is better closed.
+        far_over = length is not None and int(length) > limit + DISCARDED
+        raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
+
+
+def _body_fields(endpoint: Endpoint, raw: bytes, headers: Headers) -> dict[str, Any]:
+    """The fields of the request that its body fills."""
+    form = endpoint.operation.body
+    if form is Body.MESSAGES:
         if not raw:
-            if form is Body.REQUIRED:
-                raise _no_body(length)
-            return {}
-        document = media.json_object(raw)
-        if form is Body.METADATA:
-            return {"metadata": document}
-        return media.fields(document, endpoint.body_types, operation.required)
+            raise _no_body(headers)
+        return {"messages": media.messages(raw)}
+    if form is Body.CHANGES:
+        _check_patch_type(headers.get(b"content-type", b""))
+        if not raw:
+            raise InvalidBody("PATCH body could not be empty for update.")
+        changes = media.document(raw)
+        if not isinstance(changes, list):
+            raise InvalidBody("Request body must be a JSON array of operation objects.")
+        return {"changes": changes}
+    if not raw:
+        if form is Body.REQUIRED:
+            raise _no_body(headers)
+        return {}
+    document = media.json_object(raw)
+    if form is Body.METADATA:
+        return {"metadata": document}
+    return media.fields(document, endpoint.body_types, endpoint.operation.required)
 
 
 def _headers(given: list[tuple[bytes, bytes]]) -> Headers:
@@ -281,11 +295,11 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return body
 
 
-def _no_body(length: bytes | None) -> InvalidBody:
+def _no_body(headers: Headers) -> InvalidBody:
     """An empty body is unparsable JSON; none at all is missing."""
-    return InvalidBody(
-        "Request body can not be empty" if length is None else "Request body could not be parsed."
-    )
+    if b"content-length" in headers:
+        return InvalidBody("Request body could not be parsed.")
+    return InvalidBody("Request body can not be empty")
 
 
 def _method_not_allowed(allow: str) -> Refused:

@@ -6,7 +6,7 @@ A wrapper round an ASGI application. Source: Messaging API v2, middleware; Fetch
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
-from sukkal.http.answer import SEND_WHOLE
+from sukkal.http.answer import EXCHANGE
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -55,5 +55,5 @@ class Cors:
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
-        scope.pop(SEND_WHOLE, None)  # that way would go round us
+        scope.pop(EXCHANGE, None)  # that way would go round us
         await self._app(scope, receive, send_with_permission)

@@ -2,24 +2,35 @@
 
 Every write to a socket may wake who waits at its other end, which costs more than the write. So what is
 written within a turn of the loop is kept until its end, and goes out in one go: an answer's head with its
-body, and the answers of many connections one right after the other. Our own application hands an answer
-over whole, which spares the steps of ASGI.
+body, and the answers of many connections one right after the other. Our own application takes a
+request's body and hands over its answer whole, which spares the steps of ASGI.
 """
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from sukkal.http.answer import CLOSE, SEND_WHOLE
+from sukkal.http.answer import CLOSE, EXCHANGE
 
 TICKS = 10  # of uvicorn, a tenth of a second each, between looks for idle connections
-KEEP_ALIVE = 75  # seconds a connection may be idle
+KEEP_ALIVE = 75  # seconds a connection may be idle, also in the midst of a request
+LONGEST_HEAD = 64 * 1024  # bytes of a request line and its headers
+
+_HEAD_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+    b"connection: close\r\ncontent-length: 105\r\n\r\n"
+    b'{"title":"431 Request Header Fields Too Large",'
+    b'"description":"Request line and headers may have 64 KiB."}'
+)
+
+log = logging.getLogger(__name__)
 
 
 class _Outbox:
@@ -36,7 +47,10 @@ class _Outbox:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception:  # one connection's fault must not keep the others from their answers
+                log.exception("an answer could not be sent")
 
 
 class _Transport:
@@ -46,6 +60,7 @@ class _Transport:
         self._transport = transport
         self._outbox = outbox
         self._kept: list[bytes] = []
+        self.lost = False  # nobody is there any more to take what is kept
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
         self.pause_reading = transport.pause_reading
@@ -59,7 +74,7 @@ class _Transport:
 
     def flush(self) -> None:
         kept, self._kept = self._kept, []
-        if kept:
+        if kept and not self.lost:
             self._transport.write(b"".join(kept))
 
     def close(self) -> None:
@@ -73,11 +88,30 @@ def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
-    """Send an answer; False when its receiver is too slow at the moment, and ASGI's `send` has to wait."""
-    if cycle.flow.write_paused:
-        return False
-    if not cycle.disconnected:
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        return bytes(cycle.body)
+
+    def send(self, status: int, head: bytes, body: bytes) -> bool:
+        cycle = self._cycle
+        if cycle.flow.write_paused:
+            return False
+        if cycle.disconnected:
+            return True
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        if cycle.waiting_for_100_continue:  # its body is not coming, or is: what follows cannot be told apart
+            cycle.keep_alive = False
         if not cycle.keep_alive:
             head += CLOSE
         elif CLOSE in head:
@@ -89,25 +123,44 @@ def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: byt
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
-    return True
+        return True
 
 
 class _Protocol(HttpToolsProtocol):
-    """One connection. When it is idle is noted, instead of setting and stopping a timer for each request."""
+    """One connection. It is noted when data last came, instead of setting a timer after each request."""
 
     outbox = _Outbox()
-    idle_since: float | None = None  # by the loop's clock
+    last_active = 0.0  # by the loop's clock
+    _head = 0  # bytes so far of a head that has not come to its end
+    _kept: _Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
+        self._kept = _Transport(transport, self.outbox)
+        self.last_active = self.loop.time()
+        super().connection_made(self._kept)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._kept.lost = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        scope: Any = self.scope  # None before the first request; without a path until its head is whole
+        if scope is None or "path" in scope:
+            self._head = 0
+            return
+        self._head += len(data)
+        if self._head > LONGEST_HEAD and not self.transport.is_closing():
+            self.transport.write(_HEAD_TOO_LONG)
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope[SEND_WHOLE] = partial(_send_whole, cycle)
+        scope[EXCHANGE] = _Exchange(cycle)
         super()._start_asgi_task(cycle, app)
 
     def _unset_keepalive_if_required(self) -> None:
-        self.idle_since = None
+        self.last_active = self.loop.time()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -117,7 +170,13 @@ class _Protocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
-            self.idle_since = self.loop.time()
+            self.last_active = self.loop.time()
+
+    @property
+    def working(self) -> bool:
+        """Whether a request has come whole and is not answered yet."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
 
 
 class Server(uvicorn.Server):
@@ -156,7 +215,7 @@ class Server(uvicorn.Server):
         oldest = asyncio.get_running_loop().time() - self.config.timeout_keep_alive
         for connection in list(self.server_state.connections):
             assert isinstance(connection, _Protocol)
-            if connection.idle_since is not None and connection.idle_since < oldest:
+            if connection.last_active < oldest and not connection.working:
                 connection.timeout_keep_alive_handler()
 
     @contextlib.contextmanager

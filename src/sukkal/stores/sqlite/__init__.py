@@ -42,7 +42,7 @@ class SqliteBackend:
             self.traits |= {Trait.DURABLE}
 
     async def ping(self) -> None:
-        self._database.read(self._database.execute, "SELECT 1")
+        self._database.read(self._database.execute, "SELECT value FROM meta WHERE key = 'schema'")
 
     async def close(self) -> None:
         await self._database.close()

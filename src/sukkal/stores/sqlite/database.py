@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PAGE_CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 8192  # length of the log (4 KiB pages) that starts moving it
 INLINE_PAGES = 1024  # so few pages are moved within a turn
-MOST_TURNS = 8  # of the loop that a transaction waits for more writes, which keep coming
+LONGEST_GROUP = 0.005  # seconds a transaction waits for more writes while they keep coming
 SEQUENCE_BLOCK = 1_000_000  # numbers reserved at a time, and lost at most when the process dies
 
 Step = Callable[..., Any]
@@ -115,7 +115,7 @@ class Database:
                     self.execute("BEGIN IMMEDIATE")
                 self._reading = False
                 self._waiting = []
-                self._loop.call_soon(self._commit_when_quiet, 0, 0)
+                self._loop.call_soon(self._commit_when_quiet, self._loop.time() + LONGEST_GROUP, 0)
             self._waiting.append((future, step(*args)))
         except apsw.Error as exc:
             self._abort(exc)
@@ -125,10 +125,10 @@ class Database:
             raise
         return future
 
-    def _commit_when_quiet(self, turns: int, writes: int) -> None:
+    def _commit_when_quiet(self, latest: float, writes: int) -> None:
         """Commit, unless the last turn brought more writes: then the next may bring more still."""
-        if self._waiting is not None and writes < len(self._waiting) and turns < MOST_TURNS:
-            self._loop.call_soon(self._commit_when_quiet, turns + 1, len(self._waiting))
+        if self._waiting is not None and writes < len(self._waiting) and self._loop.time() < latest:
+            self._loop.call_soon(self._commit_when_quiet, latest, len(self._waiting))
         else:
             self._commit()
 
@@ -141,6 +141,9 @@ class Database:
         except apsw.Error as exc:
             self._abort(exc)
             return
+        except BaseException as exc:  # a fault of ours; those who wait must not wait for ever
+            self._abort(exc)
+            raise
         waiting, self._waiting = self._waiting, None
         for future, result in waiting:
             if not future.done():

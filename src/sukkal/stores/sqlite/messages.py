@@ -183,7 +183,7 @@ class SqliteMessages:
             place = box.start | self._database.next_number()
             execute(
                 "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, box) DO NOTHING",
-                (place, box.id, m.id, m.body, m.ttl, m.created, m.visible, m.expires, m.client),
+                (place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body),
             )
             if not changes():
                 continue
@@ -534,6 +534,9 @@ class SqliteMessages:
                 number = row[0]
                 if row[1] <= now:
                     moved += self._settle_box(table, number, now)
+                if moved >= SWEEP_ROWS:
+                    number -= 1  # there may be more of it
+                    break
             self._settled[table] = number
         return moved
 

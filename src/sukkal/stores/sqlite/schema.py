@@ -45,12 +45,12 @@ MIGRATIONS = [
         place   INTEGER PRIMARY KEY,
         box     INTEGER NOT NULL,
         id      TEXT NOT NULL,
-        body    BLOB NOT NULL,
         ttl     INTEGER NOT NULL,
         created REAL NOT NULL,
         visible REAL NOT NULL,
         expires REAL NOT NULL,
-        client  TEXT NOT NULL
+        client  TEXT NOT NULL,
+        body    BLOB NOT NULL -- last, so that what is passed over need not be read to its end
     );
     -- Ids grow with time, so all queues' entries go in at the right edge of one tree.
     CREATE UNIQUE INDEX message_id ON message (id, box);
