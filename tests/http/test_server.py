@@ -140,9 +140,9 @@ async def test_endless_head_is_refused(server: tuple[Server, int], start: bytes)
 
 async def test_connection_on_which_nothing_was_asked_is_closed(server: tuple[Server, int]) -> None:
     async with connected(server[1]) as (silent, _), connected(server[1]) as (begun, writer):
-        writer.write(b"GET / HT")
-        writer.write(b"TP/1.1\r\nHo")
-        while len(server[0].server_state.connections) < 2:  # noqa: ASYNC110 – uvicorn tells nobody
+        writer.write(b"GET / HTTP/1.1\r\nHo")
+        connections = server[0].server_state.connections
+        while len(connections) < 2 or not any(c.scope for c in connections):  # noqa: ASYNC110 nobody is told
             await asyncio.sleep(0)
         for connection in server[0].server_state.connections:
             connection.last_active -= KEEP_ALIVE + 1
