@@ -44,7 +44,7 @@ def victim(directory: Path, *flags: str) -> Iterator[Victim]:
 
 
 def seed() -> int:
-    """What random runs start from; the log of one that failed names it, SUKKAL_SEED repeats it."""
-    chosen = int(os.environ.get("SUKKAL_SEED") or random.SystemRandom().randrange(1 << 32))
-    log.warning("repeat with SUKKAL_SEED=%d", chosen)
+    """What random runs start from; the log of one that failed names it, SUKKAL_TEST_SEED repeats it."""
+    chosen = int(os.environ.get("SUKKAL_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    log.warning("repeat with SUKKAL_TEST_SEED=%d", chosen)
     return chosen
