@@ -53,7 +53,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--port", type=int, required=True)
     port: int = options.parse_args().port
-    uvicorn.run(  # the same as `sukkal.server` has, or the comparison is void
+    uvicorn.run(  # as it comes, but for what would only cost: no access log
         echo,
         host="127.0.0.1",
         port=port,

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sukkal.core.catalog import CACHE_SECONDS
+
 from .world import Stage, Turns, World, bodies, count_up, next_schedule
 
 
@@ -230,3 +232,20 @@ async def test_posts_that_meet_on_a_missing_queue_all_succeed() -> None:
         assert len(await world.listed("orders")) == 2
 
     await in_every_order(missing, [post, post], check, answers_wait=False)
+
+
+async def test_record_read_while_it_is_being_replaced_is_not_remembered(staged: World, stage: Stage) -> None:
+    await staged.create("orders", team="blue")
+    writing = stage.documents.hold_before("put")
+    change = {"op": "replace", "path": "/metadata/team", "value": "red"}
+    patch = asyncio.create_task(staged.call("queues.update", queue="orders", changes=[change]))
+    await writing.reached()
+    staged.now += CACHE_SECONDS
+    reading = stage.documents.hold_after("get")
+    reader = asyncio.create_task(staged.call("queues.get", queue="orders"))
+    await reading.reached()
+    writing.open()
+    await patch
+    reading.open()
+    await reader
+    assert (await staged.call("queues.get", queue="orders")).stored == {"team": "red"}

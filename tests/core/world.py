@@ -222,7 +222,8 @@ class Turns:
     def __init__(self, schedule: Sequence[int]) -> None:
         self._schedule = schedule
         self.choices: list[int] = []  # how many tasks could have gone on at each point
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._numbers: dict[asyncio.Task[Any], int] = {}  # tasks, as they first came; names would vary by run
         self.running = False  # outside, calls pass without waiting
 
     async def wait(self) -> None:
@@ -230,7 +231,8 @@ class Turns:
             return
         task = asyncio.current_task()
         assert task is not None
-        turn = self._waiting[task.get_name()] = asyncio.get_running_loop().create_future()
+        number = self._numbers.setdefault(task, len(self._numbers))
+        turn = self._waiting[number] = asyncio.get_running_loop().create_future()
         await turn
 
     async def run(self, *steps: Coroutine[Any, Any, Any]) -> list[str]:
@@ -246,10 +248,10 @@ class Turns:
             if not self._waiting:
                 break
             point = len(self.choices)
-            names = sorted(self._waiting)
-            self.choices.append(len(names))
+            numbers = sorted(self._waiting)
+            self.choices.append(len(numbers))
             chosen = self._schedule[point] if point < len(self._schedule) else 0
-            self._waiting.pop(names[chosen]).set_result(None)
+            self._waiting.pop(numbers[chosen]).set_result(None)
         assert all(task.done() for task in tasks), "the tasks wait for each other for ever"
         for task in tasks:
             task.result()

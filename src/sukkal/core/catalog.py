@@ -141,6 +141,7 @@ class Catalog:
         try:
             yield
         finally:
+            self._writes += 1  # so that what was read meanwhile, and comes later, is not kept either
             self._writing -= 1
 
 

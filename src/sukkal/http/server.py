@@ -110,8 +110,8 @@ class _Exchange:
             return True
         if cycle.scope["method"] == "HEAD":
             body = b""
-        if cycle.waiting_for_100_continue:  # its body is not coming, or is: what follows cannot be told apart
-            cycle.keep_alive = False
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False  # what comes next could be the body that was announced, or a request
         if not cycle.keep_alive:
             head += CLOSE
         elif CLOSE in head:

@@ -44,7 +44,7 @@ class Box:
 
 
 class Boxes:
-    """Boxes by queue, cached; changed counters are written once a turn."""
+    """Boxes by queue, cached; changed counters are written once a transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
