@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from sukkal.http.answer import EXCHANGE
 from sukkal.http.server import KEEP_ALIVE, Server
@@ -150,8 +151,13 @@ async def test_connection_on_which_nothing_was_asked_is_closed(server: tuple[Ser
         assert await begun.read() == b""
 
 
-async def test_caller_that_resets_its_connection_keeps_nobody_else_waiting() -> None:
-    """It goes away in the turn in which its answer and that of another are ready."""
+def test_caller_that_resets_its_connection_keeps_nobody_else_waiting() -> None:
+    """On the loop that the service runs on, whose transports raise when they are written to after that."""
+    uvloop.run(one_resets_while_two_wait())
+
+
+async def one_resets_while_two_wait() -> None:
+    """One goes away in the turn in which its answer and that of another are ready."""
     release, both = asyncio.Event(), asyncio.Event()
     waiting = 0
 
