@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
-from sukkal.core.catalog import Catalog
+from sukkal.core.catalog import Catalog, Entry
 from sukkal.core.cipher import SEALED, Cipher
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
@@ -44,8 +44,15 @@ class Messages:
 
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
-        key = QueueKey(ctx.project, queue)
-        entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
+        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        return self._body_limit(entry)
+
+    def known_body_limit(self, ctx: Context, queue: str) -> int | None:
+        """The same, if the queue's record is at hand."""
+        entry = self._catalog.cached(QueueKey(ctx.project, queue), ctx.now)
+        return None if entry is None else self._body_limit(entry)
+
+    def _body_limit(self, entry: Entry | None) -> int:
         own = entry.attributes.max_post_size if entry else None
         service = self._limits.max_messages_post_size
         return service if own is None else min(own, service)

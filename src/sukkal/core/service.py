@@ -82,16 +82,21 @@ class Service:
 
     async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
         """How many bytes the body of a request may have; to be asked before it is read."""
-        if operation.body is not Body.MESSAGES:
-            return (
-                MAX_BODY
-                if operation.body in (Body.OPTIONAL, Body.REQUIRED)
-                else self._limits.max_queue_metadata
-            )
+        known = self.known_body_limit(operation, ctx, queue)
+        if known is not None:
+            return known
         try:
             return await self._messages.body_limit(ctx, queue)
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
+
+    def known_body_limit(self, operation: Operation, ctx: Context, queue: str) -> int | None:
+        """The same, when it can be told without asking the store."""
+        if operation.body is Body.MESSAGES:
+            return self._messages.known_body_limit(ctx, queue)
+        return (
+            MAX_BODY if operation.body in (Body.OPTIONAL, Body.REQUIRED) else self._limits.max_queue_metadata
+        )
 
     async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
         """What to say of a body over that limit."""

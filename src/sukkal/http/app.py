@@ -166,7 +166,10 @@ class HttpApp:
         if query:
             fields |= endpoint.query.fields(query)
         if operation.body is not Body.NONE:
-            raw = await self._read_body(operation, ctx, headers, receive, exchange, fields["queue"])
+            queue = fields["queue"]
+            raw = self._body_at_hand(operation, ctx, exchange, queue)
+            if raw is None:
+                raw = await self._read_body(operation, ctx, headers, receive, queue)
             fields |= _body_fields(endpoint, raw, headers)
         request = operation.request(**fields)
         result = await self._service.call(operation, ctx, request)
@@ -189,23 +192,23 @@ class HttpApp:
 
     # --- bodies --------------------------------------------------------------------------------------
 
+    def _body_at_hand(
+        self, operation: Operation, ctx: Context, exchange: Exchange | None, queue: str
+    ) -> bytes | None:
+        """The body, if it came whole with its request and is known to be allowed."""
+        raw = exchange.body() if exchange is not None else None
+        limit = self._service.known_body_limit(operation, ctx, queue)
+        return raw if raw is not None and limit is not None and len(raw) <= limit else None
+
     async def _read_body(
-        self,
-        operation: Operation,
-        ctx: Context,
-        headers: Headers,
-        receive: Receive,
-        exchange: Exchange | None,
-        queue: str,
+        self, operation: Operation, ctx: Context, headers: Headers, receive: Receive, queue: str
     ) -> bytes:
         """The body, which is refused when it is longer than the operation allows, before it is all read."""
         limit = await self._service.body_limit(operation, ctx, queue)
         length = headers.get(b"content-length")
         if length is None or int(length) <= limit:
-            raw = exchange.body() if exchange is not None else None
-            if raw is None:
-                raw = await _read(receive, limit)
-            if raw is not None and len(raw) <= limit:
+            raw = await _read(receive, limit)
+            if raw is not None:
                 return raw
         error = await self._service.too_large(operation, ctx, queue)
         # What is left of the body is read and dropped, so that the caller gets to see the answer;

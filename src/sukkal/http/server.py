@@ -82,6 +82,10 @@ class _Transport:
         self._transport.close()
 
 
+def _nothing() -> None:
+    pass
+
+
 @lru_cache(1)
 def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """Header lines; those uvicorn adds to each answer stay the same for a second."""
@@ -155,9 +159,18 @@ class _Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.tasks.add(self.loop.create_task(self._serve(cycle, app)))
+
+    async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         scope[EXCHANGE] = _Exchange(cycle)
-        super()._start_asgi_task(cycle, app)
+        try:
+            await app(scope, cycle.receive, cycle.send)
+        finally:
+            self.tasks.discard(asyncio.current_task())
+            if not cycle.response_complete and not self.transport.is_closing():
+                self.transport.close()  # there is no answer, or not all of it: none will come
+            cycle.on_response = _nothing  # it refers back to us
 
     def _unset_keepalive_if_required(self) -> None:
         self.last_active = self.loop.time()

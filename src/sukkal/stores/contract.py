@@ -10,7 +10,7 @@ are return values; whether they are errors is core's rule. The one exception rai
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -36,7 +36,7 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
         """Add messages at the end, in order: all become visible together or none does.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
@@ -87,8 +87,8 @@ class SqliteMessages:
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
-        await self._database.write(self._append, queue, batch)
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+        return self._database.write(self._append, queue, batch)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
