@@ -25,11 +25,13 @@ class Box:
         "id",
         "key",
         "next_due",
+        "returned",
         "start",
+        "tail",
         "total",
     )
 
-    def __init__(self, key: QueueKey, number: int, total: int, held: int, delayed: int) -> None:
+    def __init__(self, key: QueueKey, number: int, total: int, held: int, delayed: int, tail: int) -> None:
         self.key = key
         self.id = number
         self.start = number << SEQUENCE_BITS  # places of its messages lie between these two
@@ -37,6 +39,8 @@ class Box:
         self.total = total
         self.held = held
         self.delayed = delayed
+        self.tail = tail  # what lies here and behind is listed nowhere else, but for places marked as listed
+        self.returned = True  # whether there may be ready places outside the tail
         self.next_due = 0.0  # nothing held or delayed comes due before this; a lower bound, not exact
         self.changed = False  # counters differ from the table's
         self.appends = 0  # grows with each append
@@ -58,7 +62,8 @@ class Boxes:
         box = self._cache.get(key)
         if box is None:
             row = self._database.execute(
-                "SELECT id, total, held, delayed FROM box WHERE project = ? AND name = ? AND dead = 0", key
+                "SELECT id, total, held, delayed, tail FROM box WHERE project = ? AND name = ? AND dead = 0",
+                key,
             ).fetchone()
             if row is not None:
                 box = self._remember(Box(key, *row))
@@ -76,8 +81,10 @@ class Boxes:
         box = self.get(key)
         if box is None:
             number = self._free_number()
-            self._database.execute("INSERT INTO box (id, project, name) VALUES (?, ?, ?)", (number, *key))
-            box = self._remember(Box(key, number, 0, 0, 0))
+            box = self._remember(Box(key, number, 0, 0, 0, number << SEQUENCE_BITS))
+            self._database.execute(
+                "INSERT INTO box (id, project, name, tail) VALUES (?, ?, ?, ?)", (number, *key, box.tail)
+            )
         return box
 
     def append(self, box: Box, added: int, delayed: int) -> None:
@@ -129,8 +136,8 @@ class Boxes:
     def _write_counters(self) -> None:
         for box in self._changed:
             self._database.execute(
-                "UPDATE box SET total = ?, held = ?, delayed = ? WHERE id = ?",
-                (box.total, box.held, box.delayed, box.id),
+                "UPDATE box SET total = ?, held = ?, delayed = ?, tail = ? WHERE id = ?",
+                (box.total, box.held, box.delayed, box.tail, box.id),
             )
             box.changed = False
         self._changed.clear()

@@ -57,6 +57,7 @@ class Database:
         self.execute: Step = self._connection.execute
         self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
+        self.total_changes = self._connection.total_changes
         self._number = self._reserved = self._stored_sequence()
 
     def _connect(self) -> apsw.Connection:

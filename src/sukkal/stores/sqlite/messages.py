@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.sqlite.boxes import Box, Boxes
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.pages import Pages
-from sukkal.stores.sqlite.schema import SEQUENCE_BITS, SEQUENCE_MASK
+from sukkal.stores.sqlite.schema import LISTED, SEQUENCE_BITS, SEQUENCE_MASK
 
 SWEEP_ROWS = 500  # reclaimed at a time, a few milliseconds
 SWEEP_BOXES = 200  # looked at for lapsed leases and ended delays at a time
@@ -32,7 +33,12 @@ _ORDERED = " ORDER BY s.place LIMIT ?"
 _DUE = " AND s.box = ? AND s.due <= ?"
 _LIVE_CLAIM = "CASE WHEN s.due > ? THEN s.claim END"
 
+TAIL = (
+    f"SELECT s.place, 0, NULL, {_CONTENT.replace('m.', 's.')} FROM message s"
+    f" WHERE s.place > ? AND s.place < ? AND s.expires > ? AND s.place & {LISTED} = 0" + _ORDERED
+)
 READY = _select("ready") + _ORDERED
+ANY_READY = "SELECT 1 FROM ready WHERE place > ? AND place < ? LIMIT 1"
 HELD = _select("held", _LIVE_CLAIM) + _ORDERED
 LAPSED = _select("held", index="INDEXED BY held_due") + _DUE + _ORDERED
 DELAYED = _select("delayed") + _ORDERED
@@ -41,19 +47,21 @@ UNDER_CLAIM = (
     _select("held", "s.claim", "INDEXED BY held_due")
     + " AND s.box = ? AND s.due = ? AND s.claim = ? ORDER BY s.place"
 )
-BY_ID = (
-    f"SELECT m.place, (SELECT claims FROM ready WHERE place = m.place), NULL, {_CONTENT}"
-    " FROM message m WHERE m.id = ? AND m.box = ? AND m.expires > ?"
-)
+BY_ID = f"SELECT m.place, 0, NULL, {_CONTENT} FROM message m WHERE m.id = ? AND m.box = ? AND m.expires > ?"
 # The same, leaving out what one client posted.
 FILTERED = {
-    query: query.replace("m.expires > ?", "m.expires > ? AND m.client <> ?", 1)
-    for query in (READY, HELD, LAPSED, DELAYED, ARRIVED)
+    query: re.sub(r"(\w)\.expires > \?", r"\g<0> AND \1.client <> ?", query, count=1)
+    for query in (TAIL, READY, HELD, LAPSED, DELAYED, ARRIVED)
 }
+INSERT = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, box) DO NOTHING"
 
 _TABLES = ("message", "ready", "held", "delayed")  # those keyed by place
 
 Row = tuple[Any, ...]  # place, claims so far, live claim, then _CONTENT
+
+
+def _in_tail(box: Box, place: int) -> bool:
+    return place >= box.tail and not place & LISTED
 
 
 def _marks(count: int, one: str = "?") -> str:
@@ -177,24 +185,42 @@ class SqliteMessages:
 
     def _append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
         box = self._boxes.obtain(queue)
-        execute, changes = self._execute, self._database.changes
-        added = delayed = 0
+        rows, listed = [], []
         for m in batch:
-            place = box.start | self._database.next_number()
-            execute(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, box) DO NOTHING",
-                (place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body),
-            )
-            if not changes():
-                continue
-            added += 1
-            if m.visible <= m.created:
-                execute("INSERT INTO ready VALUES (?, ?)", (place, m.claim_count))
-            else:
-                delayed += 1
-                execute("INSERT INTO delayed VALUES (?, ?, ?, ?)", (place, box.id, m.visible, m.claim_count))
-                box.next_due = min(box.next_due, m.visible)
+            place = box.start | self._database.next_number() << 1
+            if m.visible > m.created or m.claim_count:
+                place |= LISTED
+                listed.append((place, m))
+            rows.append((place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body))
+        if len(rows) == 1:
+            self._execute(INSERT, rows[0])
+            added = self._database.changes()
+        else:
+            before = self._database.total_changes()
+            self._database.executemany(INSERT, rows)
+            added = self._database.total_changes() - before
+        delayed = 0
+        for place, m in listed:
+            delayed += self._list(box, place, m)
         self._boxes.append(box, added, delayed)
+
+    def _list(self, box: Box, place: int, m: Message) -> bool:
+        """Note where a new message belongs that is not part of the tail; whether it is delayed.
+
+        Nothing, if the box held the message before and so did not take it.
+        """
+        if m.visible <= m.created:
+            self._execute(
+                "INSERT INTO ready SELECT place, ? FROM message WHERE place = ?", (m.claim_count, place)
+            )
+            box.returned = True
+            return False
+        self._execute(
+            "INSERT INTO delayed SELECT place, box, visible, ? FROM message WHERE place = ?",
+            (m.claim_count, place),
+        )
+        box.next_due = min(box.next_due, m.visible)
+        return bool(self._database.changes())
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -208,23 +234,22 @@ class SqliteMessages:
             ).fetchone()
             if last is not None:
                 until, goes_on = last[0], (last[0] & SEQUENCE_MASK) - 1
-        rows = self._listed(READY, (), (after, until, now), (), view.without_client, limit)
+        span, without = (max(after, box.tail - 1), until, now), view.without_client
+        rows = self._listed(TAIL, (), span, (), without, limit) if span[0] < until else []
         due = box.next_due <= now
         others = []
+        if box.returned:
+            others += self._listed(READY, (), (after, until, now), (), without, limit)
         if box.held:
             if view.include_claimed:
-                others += self._listed(HELD, (now,), (after, until, now), (), view.without_client, limit)
+                others += self._listed(HELD, (now,), (after, until, now), (), without, limit)
             elif due:
-                others += self._listed(
-                    LAPSED, (), (after, until, now), (box.id, now), view.without_client, limit
-                )
+                others += self._listed(LAPSED, (), (after, until, now), (box.id, now), without, limit)
         if box.delayed:
             if view.include_delayed:
-                others += self._listed(DELAYED, (), (after, until, now), (), view.without_client, limit)
+                others += self._listed(DELAYED, (), (after, until, now), (), without, limit)
             elif due:
-                others += self._listed(
-                    ARRIVED, (), (after, until, now), (box.id, now), view.without_client, limit
-                )
+                others += self._listed(ARRIVED, (), (after, until, now), (box.id, now), without, limit)
         if others:
             rows = sorted(rows + others)[:limit]
         return rows, 0 if len(rows) == limit else goes_on
@@ -253,14 +278,18 @@ class SqliteMessages:
 
     def _row(self, box: Box, id_: str, now: float) -> Row | None:
         row: Row | None = self._execute(BY_ID, (id_, box.id, now)).fetchone()
-        if row is None or row[1] is not None:  # in ready, the usual place
+        if row is None or _in_tail(box, row[0]):
             return row
         place = row[0]
         held = self._execute("SELECT claims, claim, due FROM held WHERE place = ?", (place,)).fetchone()
         if held is not None:
             claims, claim, due = held
             return (place, claims, claim if due > now else None, *row[3:])
-        claims = self._execute("SELECT claims FROM delayed WHERE place = ?", (place,)).fetchone()[0]
+        (claims,) = self._execute(
+            "SELECT coalesce((SELECT claims FROM ready WHERE place = ?1),"
+            " (SELECT claims FROM delayed WHERE place = ?1), 0)",
+            (place,),
+        ).fetchone()
         return (place, claims, None, *row[3:])
 
     def _stats(self, queue: QueueKey, now: float) -> Stats:
@@ -279,7 +308,9 @@ class SqliteMessages:
                 "SELECT count(*) FROM held WHERE box = ? AND due <= ?", (box.id, now)
             ).fetchone()
             claimed -= lapsed
-        ends = self._ends(READY, span)
+        ends = self._ends(TAIL, (max(box.start, box.tail - 1), *span[1:]))
+        if box.returned:
+            ends += self._ends(READY, span)
         if box.held:
             ends += self._ends(HELD, (now, *span))
         if box.delayed:
@@ -293,7 +324,7 @@ class SqliteMessages:
         )
 
     def _ends(self, query: str, args: Row) -> list[Row]:
-        backwards = query.replace("ORDER BY s.place", "ORDER BY s.place DESC")
+        backwards = query.replace(_ORDERED, _ORDERED.replace("place", "place DESC"))
         return self._all(query, (*args, 1)) + self._all(backwards, (*args, 1))
 
     # --- claims --------------------------------------------------------------------------------------
@@ -301,13 +332,16 @@ class SqliteMessages:
     def _visible(self, box: Box, limit: int, now: float) -> list[Row]:
         """The oldest messages that can be handed out. Tells the box when next something comes due."""
         span = (box.start, box.end, now)
-        rows = self._all(READY, (*span, limit))
+        rows = self._all(READY, (*span, limit)) if box.returned else []
+        if not rows and box.returned:
+            box.returned = bool(self._all(ANY_READY, span[:2]))
         if box.next_due <= now and (box.held or box.delayed):
             rows += self._all(LAPSED, (*span, box.id, now, limit))
             rows += self._all(ARRIVED, (*span, box.id, now, limit))
-            rows = sorted(rows)[:limit]
             box.next_due = self._earliest_due(box)
-        return rows
+        listed = bool(rows)
+        rows += self._all(TAIL, (box.tail - 1, box.end, now, limit))
+        return sorted(rows)[:limit] if listed else rows
 
     def _earliest_due(self, box: Box) -> float:
         (due,) = self._execute(
@@ -318,14 +352,22 @@ class SqliteMessages:
         return float(due)
 
     def _leave(self, box: Box, places: Sequence[int]) -> None:
-        """Take places out of ready, held and delayed, wherever each is."""
-        left = len(places) - self._delete_places("ready", places)
+        """Take places out of ready, held and delayed, wherever each is; not out of the tail."""
+        places = [place for place in places if not _in_tail(box, place)]
+        left = len(places)
+        if left and box.returned:
+            left -= self._delete_places("ready", places)
         if left and box.held:
             gone = self._delete_places("held", places)
             self._boxes.change(box, held=-gone)
             left -= gone
         if left:
             self._boxes.change(box, delayed=-self._delete_places("delayed", places))
+
+    def _return(self, box: Box, rows: Sequence[Row]) -> None:
+        """Make places, given with their claims so far, ready again."""
+        self._database.executemany("INSERT INTO ready VALUES (?, ?)", rows)
+        box.returned = True
 
     def _remove(self, box: Box, places: Sequence[int]) -> None:
         """Delete messages for good."""
@@ -357,7 +399,9 @@ class SqliteMessages:
         if not rows:
             return []
         due = lease.due
-        self._leave(box, [row[0] for row in rows])
+        places = [row[0] for row in rows]
+        self._leave(box, places)
+        box.tail = 1 + max((place for place in places if _in_tail(box, place)), default=box.tail - 1)
         self._execute(
             f"INSERT INTO held VALUES {_marks(len(rows), '(?, ?, ?, ?, ?)')}",
             [value for row in rows for value in (row[0], box.id, due, lease.id, row[1] + 1)],
@@ -408,7 +452,7 @@ class SqliteMessages:
             return False
         box, rows = self._boxes.obtain(queue), found[1]
         self._leave(box, [row[0] for row in rows])
-        self._database.executemany("INSERT INTO ready VALUES (?, ?)", [row[:2] for row in rows])
+        self._return(box, [row[:2] for row in rows])
         self._execute("DELETE FROM lease WHERE box = ? AND id = ?", (box.id, claim))
         return True
 
@@ -457,6 +501,7 @@ class SqliteMessages:
             (box.id,),
         )
         self._execute("INSERT INTO ready SELECT place, claims FROM delayed WHERE box = ?", (box.id,))
+        box.returned = True
         self._execute("DELETE FROM delayed WHERE box = ?", (box.id,))
         self._boxes.change(box, delayed=-box.delayed)
 
@@ -548,5 +593,5 @@ class SqliteMessages:
             f"SELECT place, claims FROM {table} WHERE box = ? AND due <= ? LIMIT ?", (number, now, SWEEP_ROWS)
         ).fetchall()
         self._leave(box, [row[0] for row in rows])
-        self._database.executemany("INSERT INTO ready VALUES (?, ?)", rows)
+        self._return(box, rows)
         return len(rows)

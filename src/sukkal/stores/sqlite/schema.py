@@ -5,16 +5,21 @@ box behind, dead, and the next message opens a new one. A message's *place* is t
 bits and a store-wide sequence number in the low ones, so that one queue's messages lie side by side in the
 order of their acceptance and markers stay good from box to box.
 
-    box      number ← project, name; kept counters; dead ones are reclaimed by the sweep
+Most messages are posted without delay and claimed in their order. Until then the message is all there is
+of them: they lie in the *tail* of their box, from the place `box.tail` on. A claim takes them from there and
+moves the tail. The lowest bit of a place tells that a message never counts as part of it, since it was
+delayed from its start.
+
+    box      number ← project, name; kept counters; tail; dead ones are reclaimed by the sweep
     message  what the producer sent; never rewritten, but for ttl and expires when a claim extends them
-    ready    places that can be claimed now, with the number of claims so far
+    ready    places outside the tail that can be claimed now, with the number of claims so far
     held     places under a lease, or whose lease lapsed at `due` and were not yet moved back to ready
     delayed  places that become claimable at `due`, or did and were not yet moved to ready
     lease    what a claim was given; rows go with their last message, or after they lapsed
     document the control plane's records
     meta     `schema`: version of this form; `sequence`: numbers below it may have been used
 
-A place is in exactly one of ready, held and delayed.
+A live place is in the tail or in exactly one of ready, held and delayed.
 
 To change the form: append a script to `MIGRATIONS`, never edit one that was released. On opening, scripts
 beyond the stored version run in order, each in a transaction of its own with the new version number.
@@ -22,10 +27,11 @@ beyond the stored version run in order, each in a transaction of its own with th
 
 import apsw
 
-SEQUENCE_BITS = 41  # 2.2e12 messages over the life of a store
+SEQUENCE_BITS = 41  # 1.1e12 messages over the life of a store, and the lowest bit
 BOX_BITS = 22  # 4.2e6 generations of queues at one time
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 MAX_BOX = (1 << BOX_BITS) - 1
+LISTED = 1  # the lowest bit of a place that is never part of the tail
 
 MIGRATIONS = [
     """
@@ -97,6 +103,11 @@ MIGRATIONS = [
     ) WITHOUT ROWID;
 
     INSERT INTO meta VALUES ('sequence', 1);
+    """,
+    # What is stored was listed when it came; the tail begins behind it. Places now have one bit more.
+    f"""
+    ALTER TABLE box ADD COLUMN tail INTEGER NOT NULL DEFAULT 0;
+    UPDATE box SET tail = (id << {SEQUENCE_BITS}) + (SELECT value FROM meta WHERE key = 'sequence');
     """,
 ]
 
