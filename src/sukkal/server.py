@@ -20,10 +20,10 @@ from sukkal.core.service import Service
 from sukkal.errors import AddressInUse
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
-from sukkal.http.identity import ClientIds
 from sukkal.http.server import Server
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.registry import UnknownScheme, open_backend
+from sukkal.wire.identity import ClientIds
 
 log = logging.getLogger("sukkal")
 
