@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from sukkal.errors import Invalid, InvalidBody
 from sukkal.wire import media
+from sukkal.wire.fields import fields, plain_type
 
 UNPARSABLE = "Request body could not be parsed."
 TOO_LARGE = "JSON contains integer that is too large."
@@ -74,43 +75,43 @@ def posted(body: bytes, rest: bytes = b"") -> bytes:
     ids=lambda raw: repr(raw[:20]),
 )
 def test_what_is_no_object_or_array_is_refused(raw: bytes) -> None:
-    assert said(raw, media.document) == ("Invalid request body", UNPARSABLE)
+    assert said(raw, media.JSON.document) == ("Invalid request body", UNPARSABLE)
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**30, 10**300])
 @pytest.mark.parametrize("form", ['{"a": %d}', "[[[%d]]]", '{"a": {"b": [1, %d]}}', "[%d]"])
 def test_integer_beyond_64_bits_is_refused_wherever_it_is(number: int, form: str) -> None:
-    assert said((form % number).encode(), media.document) == ("Invalid request body", TOO_LARGE)
-    assert said(posted((form % number).encode()), media.messages) == ("Invalid request body", TOO_LARGE)
+    assert said((form % number).encode(), media.JSON.document) == ("Invalid request body", TOO_LARGE)
+    assert said(posted((form % number).encode()), media.JSON.messages) == ("Invalid request body", TOO_LARGE)
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 10**18])
 def test_integer_of_64_bits_is_taken(number: int) -> None:
     raw = b"[%d]" % number
-    assert media.document(raw) == [number]
-    assert bytes(media.messages(posted(raw))[0].body) == raw
+    assert media.JSON.document(raw) == [number]
+    assert bytes(media.JSON.messages(posted(raw))[0].body) == raw
 
 
 @pytest.mark.parametrize(
     "body", [b"1e300", b"0.12345678901234567890123", b'"9999999999999999999999"', b"1E+100"]
 )
 def test_what_only_looks_like_a_large_integer_is_taken(body: bytes) -> None:
-    assert bytes(media.messages(posted(body))[0].body) == body
-    assert media.document(b"[" + body + b"]") == [json.loads(body)]
+    assert bytes(media.JSON.messages(posted(body))[0].body) == body
+    assert media.JSON.document(b"[" + body + b"]") == [json.loads(body)]
 
 
 @given(json_values)
 def test_any_json_is_read_as_it_is(value: Any) -> None:
-    assert media.document(msgspec.json.encode([value])) == [value]
-    assert media.json_object(msgspec.json.encode({"a": value})) == {"a": value}
+    assert media.JSON.document(msgspec.json.encode([value])) == [value]
+    assert media.JSON.object(msgspec.json.encode({"a": value})) == {"a": value}
 
 
 def test_array_is_no_object() -> None:
-    assert said(b"[]", media.json_object) == ("Invalid request body", WRONG_TYPE)
+    assert said(b"[]", media.JSON.object) == ("Invalid request body", WRONG_TYPE)
 
 
 def test_last_of_equal_keys_counts() -> None:
-    assert media.json_object(b'{"a": 1, "a": 2}') == {"a": 2}
+    assert media.JSON.object(b'{"a": 1, "a": 2}') == {"a": 2}
 
 
 # --- messages ------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_last_of_equal_keys_counts() -> None:
 @given(json_values)
 def test_body_stays_as_it_was_sent(value: Any) -> None:
     for raw in (json.dumps(value).encode(), msgspec.json.encode(value), json.dumps(value, indent=2).encode()):
-        (message,) = media.messages(posted(raw))
+        (message,) = media.JSON.messages(posted(raw))
         assert bytes(message.body) == raw
         assert (message.ttl, message.delay) == (UNSET, UNSET)
 
@@ -127,13 +128,13 @@ def test_body_stays_as_it_was_sent(value: Any) -> None:
 @pytest.mark.parametrize("body", [*BROKEN, *DEEP], ids=lambda body: repr(body[:20]))
 def test_body_that_is_no_json_is_refused(body: bytes) -> None:
     # The decoder that keeps bodies raw must not let pass what a reader of the message could not parse.
-    assert said(posted(body), media.messages) == ("Invalid request body", UNPARSABLE)
+    assert said(posted(body), media.JSON.messages) == ("Invalid request body", UNPARSABLE)
 
 
 @given(st.binary(max_size=12))
 def test_whatever_is_taken_as_a_body_can_be_parsed(body: bytes) -> None:
     try:
-        messages = media.messages(posted(body))
+        messages = media.JSON.messages(posted(body))
     except Invalid:
         return
     for message in messages:
@@ -165,29 +166,31 @@ def test_whatever_is_taken_as_a_body_can_be_parsed(body: bytes) -> None:
     ],
 )
 def test_faulty_post_is_refused_in_the_words_of_the_api(raw: bytes, title: str, text: str) -> None:
-    assert said(raw, media.messages) == (title, text)
+    assert said(raw, media.JSON.messages) == (title, text)
 
 
 @pytest.mark.parametrize("field", ["ttl", "delay"])
 @pytest.mark.parametrize("value", ["null", '"60"', "60.0", "1e2", "[]", "{}", '""'])
 def test_time_that_is_no_integer_is_refused(field: str, value: str) -> None:
     raw = posted(b"1", f', "{field}": {value}'.encode())
-    assert said(raw, media.messages) == (
+    assert said(raw, media.JSON.messages) == (
         "Invalid request body",
         f'The value of the "{field}" field must be a int.',
     )
 
 
 def test_times_are_read_and_true_passes_for_one() -> None:
-    (message,) = media.messages(posted(b"1", b', "ttl": 60, "delay": -5'))
+    (message,) = media.JSON.messages(posted(b"1", b', "ttl": 60, "delay": -5'))
     assert (message.ttl, message.delay) == (60, -5)
-    (message,) = media.messages(posted(b"1", b', "ttl": true, "delay": false'))
+    (message,) = media.JSON.messages(posted(b"1", b', "ttl": true, "delay": false'))
     assert (message.ttl, message.delay) == (1, 0)
     assert [type(message.ttl), type(message.delay)] == [int, int]
 
 
 def test_unknown_fields_and_keys_are_ignored() -> None:
-    (message,) = media.messages(b'{"x": [1], "messages": [{"body": 1, "id": "mine", "ttl": 60}], "y": {}}')
+    (message,) = media.JSON.messages(
+        b'{"x": [1], "messages": [{"body": 1, "id": "mine", "ttl": 60}], "y": {}}'
+    )
     assert (bytes(message.body), message.ttl) == (b"1", 60)
 
 
@@ -195,18 +198,18 @@ def test_both_ways_of_reading_agree() -> None:
     # A large number in digits makes the slow way necessary; nothing else may differ.
     plain = b'{"messages": [{"body": {"a": [1, "x"]}, "ttl": 60}, {"delay": 3, "body": null}]}'
     suspect = plain[:-1] + b', "x": "%s"}' % (b"9" * 30)
-    for first, second in zip(media.messages(plain), media.messages(suspect), strict=True):
+    for first, second in zip(media.JSON.messages(plain), media.JSON.messages(suspect), strict=True):
         assert (bytes(first.body), first.ttl, first.delay) == (bytes(second.body), second.ttl, second.delay)
 
 
 def test_depth_of_a_body_does_not_depend_on_the_way_of_reading() -> None:
     deep = b"[" * 300 + b"]" * 300
-    assert bytes(media.messages(posted(deep))[0].body) == deep
-    assert bytes(media.messages(posted(deep, b', "x": "%s"' % (b"9" * 30)))[0].body) == deep
+    assert bytes(media.JSON.messages(posted(deep))[0].body) == deep
+    assert bytes(media.JSON.messages(posted(deep, b', "x": "%s"' % (b"9" * 30)))[0].body) == deep
 
 
 def test_empty_list_of_messages_is_not_a_matter_of_form() -> None:
-    assert media.messages(b'{"messages": []}') == []
+    assert media.JSON.messages(b'{"messages": []}') == []
 
 
 # --- fields --------------------------------------------------------------------------------------------
@@ -225,7 +228,7 @@ TYPES = {"ttl": int | None, "flag": bool, "name": str, "kinds": list[Any]}
     ],
 )
 def test_wanted_fields_are_read(given: dict[str, Any], read: dict[str, Any]) -> None:
-    assert media.fields(given, TYPES) == read
+    assert fields(given, TYPES) == read
 
 
 @pytest.mark.parametrize(
@@ -247,14 +250,14 @@ def test_wanted_fields_are_read(given: dict[str, Any], read: dict[str, Any]) -> 
 def test_field_of_another_type_is_refused(given: dict[str, Any], wanted: str) -> None:
     (name,) = given
     with pytest.raises(InvalidBody) as fault:
-        media.fields(given, TYPES)
+        fields(given, TYPES)
     assert fault.value.message == f'The value of the "{name}" field must be a {wanted}.'
 
 
 def test_missing_field_is_refused() -> None:
     with pytest.raises(InvalidBody, match='Missing "name" field'):
-        media.fields({"ttl": "wrong too"}, TYPES, ("name",))
-    assert media.fields({"name": "x"}, TYPES, ("name",)) == {"name": "x"}
+        fields({"ttl": "wrong too"}, TYPES, ("name",))
+    assert fields({"name": "x"}, TYPES, ("name",)) == {"name": "x"}
 
 
 @pytest.mark.parametrize(
@@ -270,4 +273,4 @@ def test_missing_field_is_refused() -> None:
     ids=str,
 )
 def test_annotation_comes_down_to_a_type(annotation: Any, plain: type) -> None:
-    assert media.plain_type(annotation) is plain
+    assert plain_type(annotation) is plain

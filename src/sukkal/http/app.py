@@ -21,6 +21,7 @@ from sukkal.http.routes import Endpoint, Router
 from sukkal.limits import MAX_PROJECT
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body, Operation
 from sukkal.wire import media
+from sukkal.wire.fields import fields as read_fields
 from sukkal.wire.home import VERSIONS, home_document
 from sukkal.wire.identity import ClientIds, RequestIds, bad_name
 from sukkal.wire.status import status_of
@@ -217,12 +218,12 @@ def _body_fields(endpoint: Endpoint, raw: bytes, headers: Headers) -> dict[str, 
     if form is Body.MESSAGES:
         if not raw:
             raise _no_body(headers)
-        return {"messages": media.messages(raw)}
+        return {"messages": media.JSON.messages(raw)}
     if form is Body.CHANGES:
         _check_patch_type(headers.get(b"content-type", b""))
         if not raw:
             raise InvalidBody("PATCH body could not be empty for update.")
-        changes = media.document(raw)
+        changes = media.JSON.document(raw)
         if not isinstance(changes, list):
             raise InvalidBody("Request body must be a JSON array of operation objects.")
         return {"changes": changes}
@@ -230,10 +231,10 @@ def _body_fields(endpoint: Endpoint, raw: bytes, headers: Headers) -> dict[str, 
         if form is Body.REQUIRED:
             raise _no_body(headers)
         return {}
-    document = media.json_object(raw)
+    document = media.JSON.object(raw)
     if form is Body.METADATA:
         return {"metadata": document}
-    return media.fields(document, endpoint.body_types, endpoint.operation.required)
+    return read_fields(document, endpoint.body_types, endpoint.operation.required)
 
 
 def _headers(given: list[tuple[bytes, bytes]]) -> Headers:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from sukkal.errors import InvalidParameter
-from sukkal.wire.media import plain_type
+from sukkal.wire.fields import plain_type
 
 LONGEST_CACHED = 256  # bytes; callers that poll repeat short queries
 
