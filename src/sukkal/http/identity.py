@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from sukkal.wire import identity
-from sukkal.wire.identity import NOBODY
 
 CLIENT_HEADER = b"client-id"
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
@@ -20,7 +19,4 @@ def project(headers: Mapping[bytes, bytes]) -> str:
 
 def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     """The caller's roles, in lower case."""
-    value = headers.get(b"x-roles") or headers.get(b"x-role")
-    if not value:
-        return NOBODY
-    return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
+    return identity.roles(headers.get(b"x-roles") or headers.get(b"x-role"))

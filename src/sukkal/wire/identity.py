@@ -56,6 +56,13 @@ def project(value: bytes | None) -> str:
     )
 
 
+def roles(value: bytes | None) -> frozenset[str]:
+    """Roles, named with commas between them, in lower case."""
+    if not value:
+        return NOBODY
+    return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
+
+
 def bad_name() -> InvalidIdentity:
     """What to say of a queue's name that is not allowed, or a project's id that is too long."""
     return InvalidIdentity(
