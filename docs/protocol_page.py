@@ -14,9 +14,9 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.http import render
-from sukkal.http.home import home_document
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
+from sukkal.wire.home import home_document
 from sukkal.wire.status import status_of
 
 INTRODUCTION = f"""\

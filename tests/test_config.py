@@ -151,6 +151,7 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
     toml = """
         host = "::1"
         port = 0
+        websocket_port = 9000
         data_dir = "data"
         store = "memory:"
         durability = "relaxed"
@@ -208,6 +209,9 @@ BAD = [
     ("port", "", "a whole number from 0 to 65535"),
     ("port", "8888.0", "a whole number from 0 to 65535"),
     ("port", "9" * 5000, "a whole number from 0 to 65535"),
+    ("websocket_port", "65536", "a whole number from 0 to 65535"),
+    ("websocket_port", "", "a whole number from 0 to 65535"),
+    ("websocket_port", "none", "a whole number from 0 to 65535"),
     ("data_dir", "", "a path"),
     ("store", "", "a store's URI"),
     ("store", "sqlite", "a store's URI"),

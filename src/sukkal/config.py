@@ -24,7 +24,9 @@ from msgspec.inspect import (
     IntType,
     LiteralType,
     Metadata,
+    NoneType,
     Type,
+    UnionType,
     VarTupleType,
     type_info,
 )
@@ -33,7 +35,7 @@ from sukkal.limits import MIN_TTL, Limits
 
 PREFIX: Final = "SUKKAL_"
 FILE_VARIABLE: Final = PREFIX + "CONFIG"  # names the file
-FLAGS: Final = ("host", "port", "data_dir", "store", "durability", "log_format")
+FLAGS: Final = ("host", "port", "websocket_port", "data_dir", "store", "durability", "log_format")
 _SECRETS: Final = ("message_encryption_key",)  # never shown, not even in an error or a repr
 _OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
 _TEST_VARIABLES: Final = PREFIX + "TEST_"
@@ -72,6 +74,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="Port the service listens on; 0 takes any free one.")
     ] = 8888
+    websocket_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="A further port, on the same address, that serves WebSockets only; 9000 is where "
+            "clients expect them, 0 takes any free one. WebSockets are served on `port` in any case.",
+            extra={"default": "none"},
+        ),
+    ] = None
     data_dir: Annotated[
         Path,
         Meta(
@@ -462,8 +472,12 @@ def _extra(name: str) -> dict[str, Any]:
 
 
 def _kind(name: str) -> Type:
+    """What a setting is when it is set."""
     kind = type_info(_FIELDS[name].type)
-    return kind.type if isinstance(kind, Metadata) else kind
+    kind = kind.type if isinstance(kind, Metadata) else kind
+    if isinstance(kind, UnionType):
+        (kind,) = (part for part in kind.types if not isinstance(part, NoneType))
+    return kind
 
 
 def _choices(name: str) -> tuple[str, ...]:

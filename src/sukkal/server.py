@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -20,10 +21,14 @@ from sukkal.core.service import Service
 from sukkal.errors import AddressInUse
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
-from sukkal.http.identity import ClientIds
 from sukkal.http.server import Server
+from sukkal.http.upgrade import UpgradeOnly
+from sukkal.limits import Limits
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.registry import UnknownScheme, open_backend
+from sukkal.wire.identity import ClientIds
+from sukkal.ws.app import WebSocketApp
+from sukkal.ws.responder import Responder
 
 log = logging.getLogger("sukkal")
 
@@ -39,7 +44,9 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    listener = _listen(settings.host, settings.port)
+    listeners = [_listen(settings.host, settings.port)]
+    if settings.websocket_port is not None:
+        listeners.append(_listen(settings.host, settings.websocket_port, flag="--websocket-port"))
     async with _opened(settings) as backend:
         service = Service(
             backend,
@@ -51,34 +58,49 @@ async def _serve(settings: Settings) -> int:
             await service.check_key(time.time())
         except WrongKey as exc:
             raise BadSetting("message_encryption_key", str(exc)) from exc
+        client_ids = ClientIds(
+            uuid_safe=settings.client_id_uuid_safe == "strict",
+            min_length=settings.min_length_client_id,
+            max_length=settings.max_length_client_id,
+        )
         app = HttpApp(
             service,
             clock=time.time,
-            client_ids=ClientIds(
-                uuid_safe=settings.client_id_uuid_safe == "strict",
-                min_length=settings.min_length_client_id,
-                max_length=settings.max_length_client_id,
-            ),
+            client_ids=client_ids,
             admin_mode=settings.admin_mode,
             checksums=settings.enable_checksum,
         )
-        server = Server(Cors(app, settings.allowed_origin) if settings.allowed_origin else app)
-        sweeping = asyncio.create_task(service.sweep(time.time))
+        sockets = WebSocketApp(
+            Responder(
+                service,
+                clock=time.time,
+                client_ids=client_ids,
+                admin_mode=settings.admin_mode,
+                checksums=settings.enable_checksum,
+            ),
+            origins=settings.allowed_origin,
+            most_bytes=_longest_frame(settings.limits),
+        )
+        server = Server(_wrapped(app, settings, listeners), sockets.connect)
+        chores = [
+            asyncio.create_task(service.sweep(time.time)),
+            asyncio.create_task(sockets.watch()),
+        ]
         try:
-            serving = asyncio.create_task(server.serve([listener]))
+            serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
             gc.freeze()
             gc.set_threshold(10_000, 20, 50)
             told_to_stop = _signalled()
-            _announce(settings, listener, backend)
+            _announce(settings, listeners, backend)
             await _either(serving, told_to_stop)
-            await _drain(app, server, settings.drain_timeout)
+            await _drain(app, sockets, server, settings.drain_timeout)
             await serving
         finally:
-            sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeping
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
     log.info("stopped")
     return 0
 
@@ -101,16 +123,31 @@ def _signalled() -> asyncio.Event:
     return told
 
 
-async def _drain(app: HttpApp, server: Server, drain_timeout: float) -> None:
+async def _drain(app: HttpApp, sockets: WebSocketApp, server: Server, drain_timeout: float) -> None:
     """Refuse new requests until those in flight are answered, then let the server end."""
-    log.info("stopping: %d requests in flight", app.in_flight)
+    log.info("stopping: %d requests in flight", app.in_flight + sockets.in_flight)
     app.draining = True
+    sockets.drain()
     try:
         async with asyncio.timeout(drain_timeout):
-            await app.drained()
+            await asyncio.gather(app.drained(), sockets.drained())
     except TimeoutError:
-        log.warning("stopping: gave up on %d requests after %g s", app.in_flight, drain_timeout)
+        log.warning(
+            "stopping: gave up on %d requests after %g s", app.in_flight + sockets.in_flight, drain_timeout
+        )
+        sockets.abort()
     server.should_exit = True
+
+
+def _longest_frame(limits: Limits) -> int:
+    """Bytes of a frame: twice what a request may carry, so that one somewhat larger still gets a reply."""
+    return max(1 << 20, 2 * max(limits.max_messages_post_size, limits.max_queue_metadata))
+
+
+def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket]) -> Any:
+    """The application, with what the settings put in front of it."""
+    wrapped: Any = Cors(app, settings.allowed_origin) if settings.allowed_origin else app
+    return UpgradeOnly(wrapped, listeners[1].getsockname()[1]) if len(listeners) > 1 else wrapped
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +170,7 @@ def _store_uri(settings: Settings) -> str:
     return settings.store
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,14 +180,14 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise AddressInUse(
             f"Cannot listen on {host}:{port}: {exc.strerror}. "
-            "Stop what uses the port, or choose another with --port."
+            f"Stop what uses the port, or choose another with {flag}."
         ) from exc
     return listener
 
 
-def _announce(settings: Settings, listener: socket.socket, backend: Backend) -> None:
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _announce(settings: Settings, listeners: list[socket.socket], backend: Backend) -> None:
+    addresses = [_address(listener) for listener in listeners]
+    url = f"http://{addresses[0]}"
     if Trait.DURABLE in backend.traits:
         durability = "full: writes are on disk before they are answered"
     elif settings.store.startswith("memory:"):
@@ -161,6 +198,7 @@ def _announce(settings: Settings, listener: socket.socket, backend: Backend) -> 
         f"""Sukkal is serving the Messaging API v2 on {url}
   store       {_store_uri(settings)}
   durability  {durability}
+  websocket   ws://{addresses[-1]}
 Try it:
   curl -i {url}/v2/queues/hello/messages -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c' \\
     -H 'X-Project-Id: demo' -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hello"}}]}}'
@@ -168,6 +206,11 @@ Stop with Ctrl-C.
 """
     )
     sys.stdout.flush()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _set_up_logging(settings: Settings) -> None:
@@ -195,4 +238,5 @@ def _set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    logging.getLogger("sukkal.ws.wire").setLevel(logging.WARNING)  # it tells of each connection
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of each start what we tell

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from asgi_caller import Web
 
-from sukkal.http.home import home_document
 from sukkal.http.routes import Router
 from sukkal.operations import TABLE, Operation
+from sukkal.wire.home import home_document
 
 Q = "/v2/queues/{queue_name}"
 QUEUE = {"queue_name": "param/queue_name"}

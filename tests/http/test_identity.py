@@ -4,13 +4,13 @@ import pytest
 
 from sukkal.errors import InvalidIdentity
 from sukkal.http import identity
-from sukkal.http.identity import ClientIds
+from sukkal.wire.identity import ClientIds
 
 UUID = "3381af92-2b9e-11e3-b191-71861300734c"
 
 
 def client(value: str, ids: ClientIds | None = None) -> str:
-    return (ids or ClientIds()).read({b"client-id": value.encode()})
+    return (ids or ClientIds()).read(value.encode())
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_other_text_is_no_client_in_strict_mode(value: str) -> None:
 
 def test_bytes_that_are_no_text_are_no_client_in_strict_mode() -> None:
     with pytest.raises(InvalidIdentity):
-        ClientIds().read({b"client-id": b"\xff" * 32})
+        ClientIds().read(b"\xff" * 32)
 
 
 @pytest.mark.parametrize("ids", [ClientIds(), ClientIds(uuid_safe=False)])
 def test_missing_client_is_not_a_malformed_one(ids: ClientIds) -> None:
     with pytest.raises(InvalidIdentity) as fault:
-        ids.read({})
+        ids.read(None)
     assert fault.value.title == "Missing header value"
     assert fault.value.message == 'The "Client-Id" header is required.'
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from asgi_caller import Web
 
-from sukkal.http.render import checksum
+from sukkal.wire.checksum import checksum
 
 MESSAGE_KEYS = ["id", "href", "ttl", "age", "body"]
 

@@ -42,6 +42,10 @@ class Messages:
 
     # --- posting -------------------------------------------------------------------------------------
 
+    def at_hand(self, ctx: Context, queue: str) -> bool:
+        """Whether the queue's record is, so that a post need not wait for it."""
+        return self._catalog.cached(QueueKey(ctx.project, queue), ctx.now) is not None
+
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
         entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)

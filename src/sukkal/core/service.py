@@ -24,7 +24,7 @@ SWEEP_SECONDS = 1.0  # between looks for space to reclaim
 
 
 class Service:
-    """Everything a transport needs: `authorize`, `body_limit`, `call`."""
+    """Everything a transport needs: `authorize`, `body_limit`, `at_hand`, `call`."""
 
     def __init__(
         self,
@@ -79,6 +79,10 @@ class Service:
     async def check_key(self, now: float) -> None:
         """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
         await check_key(self._cipher, self._backend.documents, now=now)
+
+    def at_hand(self, ctx: Context, queue: str) -> bool:
+        """Whether a post to this queue reaches the store without waiting, and so keeps its place."""
+        return self._messages.at_hand(ctx, queue)
 
     async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
         """How many bytes the body of a request may have; to be asked before it is read."""

@@ -11,16 +11,16 @@ from typing import Any
 
 from sukkal.core.context import Context
 from sukkal.core.service import Service
-from sukkal.errors import InvalidIdentity, ServiceError
+from sukkal.errors import ServiceError
 from sukkal.http import content, identity
 from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
-from sukkal.http.home import VERSIONS, home_document
-from sukkal.http.identity import ClientIds, RequestIds
 from sukkal.http.render import Renderers
 from sukkal.http.routes import Router
 from sukkal.limits import MAX_PROJECT
 from sukkal.operations import TABLE, Body, Operation
+from sukkal.wire.home import VERSIONS, home_document
+from sukkal.wire.identity import ClientIds, RequestIds, bad_name
 from sukkal.wire.media import JSON, MSGPACK, Medium
 from sukkal.wire.status import status_of
 
@@ -133,7 +133,7 @@ class HttpApp:
                 "Endpoint only serves `application/json` and `application/x-msgpack`; specify client-side "
                 'media type support with the "Accept" header.',
             )
-        client = self._client_ids.read(headers)
+        client = self._client_ids.read(headers.get(identity.CLIENT_HEADER))
         ctx = Context(
             project=identity.project(headers),
             client=client,
@@ -145,10 +145,7 @@ class HttpApp:
             return self._home_document(method, medium)
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
-            raise InvalidIdentity(
-                "The format of the submitted queue name or project id is not valid.",
-                title="Invalid queue identification",
-            )
+            raise bad_name()
         query = scope["query_string"]
         endpoint = resource.endpoint(method, query)
         if endpoint is None:

@@ -1,51 +1,11 @@
-"""Who calls: the headers that fill the Context, and what is wrong with them."""
+"""The headers that say who calls."""
 
-import re
-import uuid
 from collections.abc import Mapping
-from functools import lru_cache
 
-from sukkal.errors import InvalidIdentity
+from sukkal.wire import identity
 
-NOBODY: frozenset[str] = frozenset()  # the roles of a caller who names none
-
-_UUID_DIGITS = re.compile("[0-9a-f]{32}")
-
+CLIENT_HEADER = b"client-id"
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
-
-
-class ClientIds:
-    """Reads `Client-ID`: any spelling of a UUID, or any text of some length."""
-
-    def __init__(self, *, uuid_safe: bool = True, min_length: int = 10, max_length: int = 36) -> None:
-        self._min_length = min_length
-        self._max_length = max_length
-        self._normalised = lru_cache(4096)(_uuid) if uuid_safe else self._text
-
-    def read(self, headers: Mapping[bytes, bytes]) -> str:
-        """The client's id, equal for equal clients; InvalidIdentity when it is missing or malformed."""
-        value = headers.get(b"client-id")
-        if value is None:
-            raise InvalidIdentity('The "Client-Id" header is required.', title="Missing header value")
-        return self._normalised(value)
-
-    def _text(self, value: bytes) -> str:
-        text = value.decode("latin-1")
-        if not self._min_length <= len(text) <= self._max_length:
-            raise InvalidIdentity(
-                f"Length of client id must be at least {self._min_length} "
-                f"and no greater than {self._max_length}.",
-                title="Wrong UUID value",
-            )
-        return text
-
-
-def _uuid(value: bytes) -> str:
-    text = value.decode("latin-1").lower().removeprefix("urn:").removeprefix("uuid:")
-    digits = text.strip("{}").replace("-", "")
-    if _UUID_DIGITS.fullmatch(digits) is None:
-        raise InvalidIdentity("Malformed hexadecimal UUID.", title="Wrong UUID value")
-    return digits
 
 
 def project(headers: Mapping[bytes, bytes]) -> str:
@@ -53,36 +13,10 @@ def project(headers: Mapping[bytes, bytes]) -> str:
     for name in PROJECT_HEADERS:
         value = headers.get(name)
         if value is not None:
-            if value:
-                return value.decode("latin-1")
-            raise InvalidIdentity(
-                "X-PROJECT-ID cannot be an empty string. Specify the right header X-PROJECT-ID and retry.",
-                title="Empty project header not allowed",
-            )
-    raise InvalidIdentity("The header X-PROJECT-ID was missing", title="Project-Id Missing")
+            return identity.project(value)
+    return identity.project(None)
 
 
 def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     """The caller's roles, in lower case."""
-    value = headers.get(b"x-roles") or headers.get(b"x-role")
-    if not value:
-        return NOBODY
-    return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
-
-
-class RequestIds:
-    """Mints `req-<uuid>`, random (version 4) but for its last field, which counts up."""
-
-    def __init__(self) -> None:
-        self._prefix = ""
-        self._count = 0
-        self._end = 0
-
-    def next(self) -> str:
-        if self._count == self._end:
-            text = str(uuid.uuid4())
-            self._prefix = f"req-{text[:24]}"
-            self._count = int(text[24:], 16) >> 12 << 12
-            self._end = self._count + (1 << 12)
-        self._count += 1
-        return f"{self._prefix}{self._count - 1:012x}"
+    return identity.roles(headers.get(b"x-roles") or headers.get(b"x-role"))

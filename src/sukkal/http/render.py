@@ -1,7 +1,5 @@
 """Results → answers: a function for each operation that answers more than a status."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,7 +11,8 @@ from sukkal import requests as r
 from sukkal.core.context import Context
 from sukkal.http.answer import Answer, line
 from sukkal.model import Edge, Message, Queue
-from sukkal.wire import bodies, links
+from sukkal.wire import links
+from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
 
 LONGEST_LOCATION = 32 * 1024  # characters
@@ -303,18 +302,3 @@ def _page_query(limit: int | None, echo: bool, include_claimed: bool, include_de
         }
     )
     return f"{query}&" if query else ""
-
-
-def checksum(body: bytes) -> str | UnsetType:
-    """`MD5:<hex>` over the body's JSON text in the API's canonical form; nothing for null.
-
-    The same in every medium: of a body that is no JSON it is over what readers of JSON are shown.
-    """
-    body = bodies.as_json(body)
-    if body == b"null":
-        return UNSET
-    try:
-        text = json.dumps(json.loads(body))
-    except RecursionError:  # nested too deeply to be put into that form
-        return UNSET
-    return f"MD5:{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"

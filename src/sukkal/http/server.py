@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -60,7 +60,7 @@ class _Transport:
         self._transport = transport
         self._outbox = outbox
         self._kept: list[bytes] = []
-        self.lost = False  # nobody is there any more to take what is kept
+        self.abort = transport.abort
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
         self.pause_reading = transport.pause_reading
@@ -74,8 +74,16 @@ class _Transport:
 
     def flush(self) -> None:
         kept, self._kept = self._kept, []
-        if kept and not self.lost:
+        if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not on their way yet."""
+        return self._transport.get_write_buffer_size() + sum(map(len, self._kept))
+
+    def write_eof(self) -> None:
+        self.flush()
+        self._transport.write_eof()
 
     def close(self) -> None:
         self.flush()
@@ -136,27 +144,31 @@ class _Protocol(HttpToolsProtocol):
     outbox = _Outbox()
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
-    _kept: _Transport
+    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._kept = _Transport(transport, self.outbox)
         self.last_active = self.loop.time()
-        super().connection_made(self._kept)  # type: ignore[arg-type]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._kept.lost = True
-        super().connection_lost(exc)
+        super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         scope: Any = self.scope  # None before the first request; without a path until its head is whole
-        if scope is None or "path" in scope:
+        if scope is None or "path" in scope or self._upgraded:
             self._head = 0
             return
         self._head += len(data)
         if self._head > LONGEST_HEAD and not self.transport.is_closing():
             self.transport.write(_HEAD_TOO_LONG)
             self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over: what it sends from now on is the WebSocket's."""
+        if self.working:  # replies would come before the answer to an earlier request
+            self.send_400_response("A WebSocket cannot be opened before earlier requests are answered.")
+            return
+        self._upgraded = True
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.tasks.add(self.loop.create_task(self._serve(cycle, app)))
@@ -192,17 +204,25 @@ class _Protocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
 
-class Server(uvicorn.Server):
-    """Serves an ASGI application on the running loop; `ready` is set when it listens."""
+def _upgrade_to(connect: Callable[[], asyncio.Protocol]) -> Any:
+    """What uvicorn takes for the class of a WebSocket's protocol."""
+    return lambda **_: connect()
 
-    def __init__(self, app: Any) -> None:
+
+class Server(uvicorn.Server):
+    """Serves an ASGI application on the running loop; `ready` is set when it listens.
+
+    A connection that asks for an upgrade to a WebSocket goes to a protocol that `connect` makes.
+    """
+
+    def __init__(self, app: Any, connect: Callable[[], asyncio.Protocol] | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 interface="asgi3",
                 http=_Protocol,
                 loop="none",
-                ws="none",
+                ws="none" if connect is None else _upgrade_to(connect),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -1,0 +1,1 @@
+"""The WebSocket API: frames in, dispatcher, frames out."""

@@ -1,0 +1,108 @@
+"""Actions: the vocabulary, read off the operation table, and how their requests are decoded.
+
+A body's keys are the fields of the operation's request, some under the names that paths have for them. Two
+stay raw until their size is judged: messages, whose bodies are never taken apart, and metadata.
+"""
+
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import NODEFAULT, Raw, Struct, ValidationError, field
+from msgspec.structs import FieldInfo, asdict
+
+from sukkal.operations import PATH_FIELDS, TABLE, Body, Operation
+from sukkal.ws.frames import KINDS, Kind
+
+AUTHENTICATE = "authenticate"
+HOME = "get_home_doc"
+
+# Actions of the API that this server does not offer, or not to everybody.
+NOT_OFFERED = (
+    *(f"pool_{verb}" for verb in ("create", "list", "get", "update", "delete")),
+    *(f"flavor_{verb}" for verb in ("create", "list", "get", "update", "delete")),
+    *(f"subscription_{verb}" for verb in ("create", "list", "get", "delete")),
+)
+
+_NAMELESS = ("ping_node", "check_node_health", HOME)  # asked by nobody in particular
+_WITHOUT_BODY = (*_NAMELESS, *NOT_OFFERED, AUTHENTICATE, "queue_list")  # none is needed
+
+# Fields that only a query string fills; here such keys are ignored, like all that are unknown.
+_QUERY_ONLY = ("name", "with_count", "filters")
+
+_KEYS = {name: key for key, name in PATH_FIELDS.items()} | {"ids": "message_ids"}
+_RAW = {Body.MESSAGES: "messages", Body.METADATA: "metadata"}
+
+
+class Headers(Struct, frozen=True):
+    """What headers say. Others are allowed and say nothing."""
+
+    client: str | None = field(name="Client-ID", default=None)
+    project: str | None = field(name="X-Project-ID", default=None)
+    token: str | None = field(name="X-Auth-Token", default=None)
+    user_agent: str = field(name="User-Agent", default="")
+    date: str = field(name="Date", default="")
+    accept: str = field(name="Accept", default="")
+    roles: Any = field(name="X-Roles", default=None)
+
+
+class Action:
+    """One action: what it needs, and how its body is read."""
+
+    def __init__(self, name: str, operation: Operation | None = None) -> None:
+        self.name = name
+        self.operation = operation
+        self.nameless = name in _NAMELESS
+        self.needs_body = name not in _WITHOUT_BODY
+        self.raw_field = _RAW.get(operation.body) if operation else None
+        fields = _fields(operation) if operation else []
+        body = msgspec.defstruct(name, fields, rename=_KEYS, kw_only=True)
+        self._readers: dict[Kind, Callable[[bytes | Raw], Struct]] = {
+            kind: kind.medium.decoder(body) for kind in KINDS
+        }
+
+    def read(self, kind: Kind, body: Raw) -> dict[str, Any]:
+        """The fields that a body fills; raises what decoders raise when it does not fit."""
+        if not body and not self.needs_body:
+            return {}
+        fields = asdict(self._readers[kind](body))
+        if "messages" in fields and not kind.is_array(fields["messages"]):
+            raise ValidationError("Expected `array` - at `$.messages`")
+        return fields
+
+    def identified(self, headers: Headers) -> bool:
+        """Whether the headers say all that this action needs of them."""
+        if self.nameless:
+            return True
+        if self.name == AUTHENTICATE:
+            return headers.project is not None and headers.token is not None
+        return headers.project is not None and headers.client is not None
+
+
+def _fields(operation: Operation) -> list[Any]:
+    """What a body may hold, as `defstruct` wants it."""
+    raw = _RAW.get(operation.body)
+    types = get_type_hints(operation.request)
+    return [
+        (f.name, Raw if f.name == raw else types[f.name], *_default(f, raw))
+        for f in msgspec.structs.fields(operation.request)
+        if f.name not in _QUERY_ONLY
+    ]
+
+
+def _default(of: FieldInfo, raw: str | None) -> tuple[Any, ...]:
+    """The field's default, if it has one; that of a raw one is an empty slice."""
+    if of.required:
+        return ()
+    if of.name == raw:
+        return (Raw(),)
+    if of.default_factory is not NODEFAULT:
+        return (field(default_factory=of.default_factory),)
+    return (of.default,)
+
+
+def vocabulary() -> dict[str, Action]:
+    """Every action by name, also those that are not offered."""
+    actions = [Action(operation.action, operation) for operation in TABLE if operation.action]
+    actions += [Action(name) for name in (AUTHENTICATE, HOME, *NOT_OFFERED)]
+    return {action.name: action for action in actions}

@@ -1,0 +1,87 @@
+"""The WebSocket side of the service: its connections, who may open one, and their end."""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from sukkal.ws.connection import Connection
+from sukkal.ws.responder import Responder
+
+LOOK_SECONDS = 2.5  # between looks at all connections
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class WebSocketApp:
+    """`origins` of pages that may connect, besides those this server's own address names; `*` is all.
+
+    Software that is no browser names no origin and may always connect. A frame of more than `most_bytes`
+    ends its connection.
+    """
+
+    def __init__(
+        self, responder: Responder, *, origins: Collection[str] = (), most_bytes: int = 1 << 20
+    ) -> None:
+        self.responder = responder
+        self.draining = False
+        self.log = logging.getLogger("sukkal.ws.wire")
+        self.connections: dict[str, Connection] = {}  # by the ids of their sessions
+        self._origins = frozenset(origins)
+        self._most_bytes = most_bytes
+        self._empty = asyncio.Event()
+
+    def connect(self) -> asyncio.Protocol:
+        """A protocol for a connection that asks for an upgrade."""
+        return Connection(self, most_bytes=self._most_bytes)
+
+    def opened(self, connection: Connection) -> None:
+        self.connections[connection.session.id] = connection
+
+    def closed(self, connection: Connection) -> None:
+        self.connections.pop(connection.session.id, None)
+        if not self.connections:
+            self._empty.set()
+
+    def admits(self, origin: str, host: str) -> bool:
+        """Whether pages of this origin may connect to this server, whose address they know as `host`."""
+        if "*" in self._origins or origin in self._origins:
+            return True
+        page = urlsplit(origin)
+        default = DEFAULT_PORTS.get(page.scheme)
+        return default is not None and page.netloc.lower() in _spellings(host.lower(), default)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        return sum(connection.session.in_flight for connection in self.connections.values())
+
+    def drain(self) -> None:
+        """Take up no more requests, and close each connection when its last one is answered."""
+        self.draining = True
+        for connection in list(self.connections.values()):
+            connection.stop()
+
+    def abort(self) -> None:
+        """Drop the connections that are left."""
+        for connection in list(self.connections.values()):
+            connection.abort()
+
+    async def drained(self) -> None:
+        """Return when all connections are closed."""
+        while self.connections:
+            self._empty.clear()
+            await self._empty.wait()
+
+    async def watch(self) -> None:
+        """Look after the connections for as long as the task lives."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for connection in list(self.connections.values()):
+                connection.look()
+
+
+def _spellings(host: str, default_port: int) -> tuple[str, ...]:
+    """How an address may be written: its default port may be left out."""
+    suffix = f":{default_port}"
+    return (host, host.removesuffix(suffix), host + suffix)

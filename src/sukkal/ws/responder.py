@@ -1,0 +1,216 @@
+"""From a frame to its reply: the steps of a request, in the API's order.
+
+Decodable, an object, a known action, the schema, who calls, the queue's name, what the caller may, sizes, and
+then core. Each fault is answered and ends the steps; none ends the connection.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from sukkal.core.context import Context
+from sukkal.core.service import Service
+from sukkal.errors import InvalidBody, ServiceError
+from sukkal.limits import MAX_PROJECT, is_name
+from sukkal.operations import Body, Operation
+from sukkal.wire import identity
+from sukkal.wire.home import home_document
+from sukkal.wire.identity import ClientIds, RequestIds
+from sukkal.wire.media import UNREADABLE
+from sukkal.ws.actions import AUTHENTICATE, HOME, Action, Headers, vocabulary
+from sukkal.ws.frames import KINDS, NOTHING, Frame, Kind, Request, Undecodable
+from sukkal.ws.render import Failure, Renderers, failed
+
+log = logging.getLogger(__name__)
+
+LONGEST_CACHED = 512  # bytes of headers; a connection's are the same in every request
+
+_UNFIT = (*UNREADABLE, InvalidBody)
+
+
+class Question(Struct, frozen=True):
+    """A request that core has yet to answer."""
+
+    kind: Kind
+    request: Request  # as it came
+    action: Action
+    operation: Operation
+    ctx: Context
+    fields: dict[str, Any]  # of the operation's request, as far as they are decoded
+
+    @property
+    def posts(self) -> bool:
+        return self.operation.body is Body.MESSAGES
+
+
+class Refused(Exception):
+    """A reply that is given before any operation is asked."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+class Responder:
+    """Answers frames. `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        clock: Callable[[], float],
+        client_ids: ClientIds | None = None,
+        admin_mode: bool = False,
+        checksums: bool = False,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._client_ids = client_ids or ClientIds()
+        self._request_ids = RequestIds()
+        self._admin_mode = admin_mode
+        self._actions = vocabulary()
+        self._by_slice = {
+            kind: {kind.medium.encode(name): action for name, action in self._actions.items()}
+            for kind in KINDS
+        }
+        self._renderers = Renderers(checksums=checksums).by_operation
+        self._home = msgspec.json.decode(home_document(admin_mode=admin_mode))
+        self._headers = {kind: _HeaderReader(kind) for kind in KINDS}
+
+    def read(self, frame: Frame) -> Question | bytes:
+        """What a frame asks of core, or the reply when it asks nothing."""
+        kind = frame.kind
+        request = NOTHING
+        try:
+            request = kind.request(frame.data)
+            return self._read(kind, request)
+        except Undecodable as exc:
+            return kind.reply(NOTHING, 400, {"error": str(exc)})
+        except Refused as refused:
+            return kind.reply(request, refused.status, refused.body)
+        except Exception as exc:  # noqa: BLE001 - the top of a request: whatever it is, it is answered
+            return self._fault(kind, request, exc, "-")
+
+    def _read(self, kind: Kind, request: Request) -> Question | bytes:
+        action = self._action(kind, request.action)
+        try:
+            headers = self._headers[kind].read(request.headers)
+            fields = action.read(kind, request.body)
+        except _UNFIT:
+            raise _unfit() from None
+        if not action.identified(headers):
+            raise _unfit()
+        operation = action.operation
+        if operation is None:
+            return self._own(kind, action)
+        if operation.admin and not self._admin_mode:
+            raise _not_offered(action)
+        try:
+            ctx = self._context(action, headers)
+            if ("queue" in fields and not is_name(fields["queue"])) or len(ctx.project) > MAX_PROJECT:
+                raise identity.bad_name()
+            self._service.authorize(operation, ctx)
+        except ServiceError as error:
+            raise Refused(*failed(operation, fields, error)) from error
+        return Question(kind, request, action, operation, ctx, fields)
+
+    def _action(self, kind: Kind, raw: Raw) -> Action:
+        action = self._by_slice[kind].get(bytes(raw))
+        if action is not None:
+            return action
+        try:
+            name = kind.medium.decoder(Any)(raw) if raw else None
+        except _UNFIT as exc:
+            raise Refused(400, {"error": f"The action cannot be read: {exc}"}) from exc
+        action = self._actions.get(name) if isinstance(name, str) else None
+        if action is None:
+            raise Refused(400, {"error": f"{name} is not a valid action"})
+        return action
+
+    def _context(self, action: Action, headers: Headers) -> Context:
+        if action.nameless:
+            project = client = ""
+        else:
+            assert headers.client is not None
+            assert headers.project is not None
+            client = self._client_ids.read(headers.client.encode())
+            project = identity.project(headers.project.encode())
+        return Context(project=project, client=client, request_id=self._request_ids.next(), now=self._clock())
+
+    def _own(self, kind: Kind, action: Action) -> bytes:
+        """What is answered without core."""
+        if action.name == AUTHENTICATE:  # there is nothing to check: everybody is let in
+            echo = Request(action=Raw(kind.medium.encode(AUTHENTICATE)))
+            return kind.reply(echo, 200, {"message": "Authentified."})
+        if action.name == HOME:
+            raise Refused(200, self._home)
+        raise _not_offered(action)
+
+    # --- asking core ---------------------------------------------------------------------------------
+
+    def flows(self, question: Question) -> bool:
+        """Whether this is a post that takes effect in the turn in which its answer is begun."""
+        return question.posts and self._service.at_hand(question.ctx, question.fields["queue"])
+
+    async def answer(self, question: Question) -> bytes:
+        """The reply; whatever happens, there is one."""
+        kind, operation, ctx = question.kind, question.operation, question.ctx
+        try:
+            try:
+                request = await self._request(question)
+                result = await self._service.call(operation, ctx, request)
+                renderer = self._renderers[operation.name]
+                status, body = renderer(kind.medium, ctx, request, result)
+            except ServiceError as error:
+                status, body = failed(operation, question.fields, error)
+            return kind.reply(question.request, status, body)
+        except Exception as exc:  # noqa: BLE001 - the top of a request, as in `read`
+            return self._fault(kind, question.request, exc, ctx.request_id)
+
+    async def _request(self, question: Question) -> Any:
+        """The operation's request, with what is judged by its size before it is taken apart."""
+        fields, operation, ctx = question.fields, question.operation, question.ctx
+        name = question.action.raw_field
+        raw = bytes(fields[name]) if name else b""
+        if name and raw:
+            limit = await self._service.body_limit(operation, ctx, fields["queue"])
+            if len(raw) > limit:
+                raise await self._service.too_large(operation, ctx, fields["queue"])
+            medium = question.kind.medium
+            read = medium.message_list if operation.body is Body.MESSAGES else medium.object
+            fields = {**fields, name: read(raw)}
+        elif name:
+            fields = {key: value for key, value in fields.items() if key != name}
+        return operation.request(**fields)
+
+    def _fault(self, kind: Kind, request: Request, exc: Exception, request_id: str) -> bytes:
+        log.error("request failed", exc_info=exc, extra={"request_id": request_id})
+        text = f"The request could not be served. It is logged as {request_id}."
+        return kind.reply(request, 500, Failure(text, "Unexpected error."))
+
+
+class _HeaderReader:
+    """Reads headers of frames of one kind."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._read = kind.medium.decoder(Headers)
+        self._cached = lru_cache(1024)(self._read)
+
+    def read(self, raw: Raw) -> Headers:
+        """Raises what decoders raise when they do not fit, or are missing."""
+        headers: Headers = self._cached(bytes(raw)) if len(raw) <= LONGEST_CACHED else self._read(raw)
+        return headers
+
+
+def _unfit() -> Refused:
+    return Refused(400, {"error": "Schema validation failed."})
+
+
+def _not_offered(action: Action) -> Refused:
+    text = f"{action.name} is not offered by this server."
+    return Refused(501, Failure(text, text))
