@@ -13,6 +13,7 @@ MIN_TTL = 60  # seconds; messages, claims, grace
 MAX_NAME = 64  # characters of a queue's name
 MAX_BODY = 65536  # bytes of a request that carries neither messages nor metadata
 MAX_PROJECT = 256  # characters of a project's id
+MAX_WAIT = 20  # seconds a listing or a claim may wait for messages
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")
 
@@ -86,6 +87,10 @@ class Limits(Struct, frozen=True, kw_only=True):
                 "ids parameter should have at least 1 and not greater than "
                 f"{self.max_messages_per_page} values."
             )
+
+    def check_wait(self, wait: int) -> None:
+        if not 0 <= wait <= MAX_WAIT:
+            raise Invalid(f"Wait must be at least 0 and may not be greater than {MAX_WAIT} seconds.")
 
     @staticmethod
     def _check_count(what: str, value: int, maximum: int) -> None:

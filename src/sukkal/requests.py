@@ -104,6 +104,7 @@ class ListMessages(Struct, frozen=True, kw_only=True):
     echo: bool = False
     include_claimed: bool = False
     include_delayed: bool = False
+    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
 
 
 class MessageList(Struct, frozen=True, kw_only=True):
@@ -146,6 +147,7 @@ class CreateClaim(Struct, frozen=True, kw_only=True):
     ttl: int | None = None
     grace: int | None = None
     limit: int | None = None
+    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
 
 
 class Claimed(Struct, frozen=True, kw_only=True):

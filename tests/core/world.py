@@ -27,13 +27,89 @@ PROJECT = "acme"
 CLIENT = "producer"
 
 
+class HandTimer:
+    """Does something at a time, once."""
+
+    def __init__(self, when: float, act: Callable[[], None]) -> None:
+        self.when = when
+        self.act: Callable[[], None] | None = act
+
+    def cancel(self) -> None:
+        self.act = None
+
+    def fire(self) -> None:
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+
+
+class HandClock:
+    """A `Clock` that moves only when the test moves it: `now` by setting it, timers by `reach` too."""
+
+    def __init__(self, start: float = NOW) -> None:
+        self.time = start
+        self._timers: list[HandTimer] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def call_at(self, when: float, act: Callable[[], None]) -> HandTimer:
+        timer = HandTimer(when, act)
+        if when > self.time:
+            self._timers.append(timer)
+        else:
+            asyncio.get_running_loop().call_soon(timer.fire)
+        return timer
+
+    @property
+    def set_for(self) -> list[float]:
+        """When timers are going to go off."""
+        self._timers = [timer for timer in self._timers if timer.act is not None]
+        return sorted(timer.when for timer in self._timers)
+
+    async def fire_early(self, when: float, *, at: float) -> None:
+        """Have the timers set for one moment go off before it."""
+        self.time = at
+        for timer in [timer for timer in self._timers if timer.when == when]:
+            timer.fire()
+        await others_go_on()
+
+    async def reach(self, time: float) -> None:
+        """Let time pass until then; at each moment for which a timer is set, all do what they can."""
+        await others_go_on()
+        while self.set_for and self.set_for[0] <= time:
+            self.time = self.set_for[0]
+            for timer in [timer for timer in self._timers if timer.when <= self.time]:
+                timer.fire()
+            await others_go_on()
+        self.time = time
+        await others_go_on()
+
+
+async def others_go_on() -> None:
+    """Let other tasks run as far as they can."""
+    for _ in range(40):
+        await asyncio.sleep(0)
+
+
 class World:
     """A service and a clock. Options are those of `Service`."""
 
     def __init__(self, backend: Backend | None = None, **options: Any) -> None:
-        self.now = NOW
+        self.clock = HandClock()
         self.backend: Backend = backend or MemoryBackend()
-        self.service = Service(self.backend, **options)
+        self.service = Service(self.backend, clock=self.clock, **options)
+
+    @property
+    def now(self) -> float:
+        return self.clock.time
+
+    @now.setter
+    def now(self, time: float) -> None:
+        self.clock.time = time
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.clock.reach(self.now + seconds)
 
     def ctx(self, *, project: str = PROJECT, client: str = CLIENT, roles: Sequence[str] = ()) -> Context:
         return Context(
@@ -168,8 +244,10 @@ class Verbs:
         self.before(verb, gate.pass_)
         return gate
 
-    def hold_after(self, verb: str) -> Gate:
+    def hold_after(self, verb: str, *, skip: int = 0) -> Gate:
         gate = Gate()
+        for _ in range(skip - len(self._after[verb])):
+            self.after(verb, _pass)
         self.after(verb, gate.pass_)
         return gate
 
@@ -198,6 +276,7 @@ class Stage:
         self.traits: frozenset[Trait] = self._inner.traits
         self.messages: Any = Verbs(self._inner.messages, around, answers_wait)
         self.documents: Any = Verbs(self._inner.documents, around, answers_wait)
+        self.waker = self._inner.waker
         self.reachable = True
 
     def break_down(self) -> None:
@@ -233,7 +312,10 @@ class Turns:
         assert task is not None
         number = self._numbers.setdefault(task, len(self._numbers))
         turn = self._waiting[number] = asyncio.get_running_loop().create_future()
-        await turn
+        try:
+            await turn
+        finally:  # also when it is cancelled, as one is that nobody needs any more
+            self._waiting.pop(number, None)
 
     async def run(self, *steps: Coroutine[Any, Any, Any]) -> list[str]:
         """Run coroutines named "0", "1" … to their end; answers the names in the order they ended."""
@@ -251,7 +333,7 @@ class Turns:
             numbers = sorted(self._waiting)
             self.choices.append(len(numbers))
             chosen = self._schedule[point] if point < len(self._schedule) else 0
-            self._waiting.pop(numbers[chosen]).set_result(None)
+            self._waiting[numbers[chosen]].set_result(None)
         assert all(task.done() for task in tasks), "the tasks wait for each other for ever"
         for task in tasks:
             task.result()

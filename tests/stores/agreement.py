@@ -321,6 +321,7 @@ class Agreement(RuleBasedStateMachine):
     def look_at_everything(self) -> None:
         for queue in QUEUES:
             self.compare_stats(queue)
+            self.compare_next_due(queue)
             for after in [(None, None), *self.markers[queue][-4:]]:
                 self.turn_page(queue, ALL, after, 100)
         self.held(range(min(4, len(self.claims))))
@@ -328,6 +329,16 @@ class Agreement(RuleBasedStateMachine):
     def compare_stats(self, queue: QueueKey) -> None:
         answer, expected = self.both(lambda store: store.stats(queue, now=self.now))
         assert answer == expected
+
+    def compare_next_due(self, queue: QueueKey) -> None:
+        """A store may name an earlier time, but only one of a message that ends before it is visible."""
+        answer, expected = self.both(lambda store: store.next_due(queue, now=self.now))
+        if answer != expected:
+            assert answer is not None
+            assert self.now < answer
+            assert expected is None or answer < expected
+            posted = [self.posted[queue, id] for id in self.ids[queue]]
+            assert any(each.visible == answer >= each.expires for each in posted)
 
     @rule()
     def volume_once_swept(self) -> None:

@@ -29,6 +29,7 @@ async def test_queue_that_holds_nothing_answers_as_empty(messages: Messages) -> 
     assert await messages.delete(QUEUE, ["m1"], holder=ANYONE, now=NOW) == []
     assert await messages.pop(QUEUE, limit=10, now=NOW) == []
     assert await messages.stats(QUEUE, now=NOW) == Stats()
+    assert await messages.next_due(QUEUE, now=NOW) is None
     await messages.end_delays(QUEUE)
     await messages.purge(QUEUE)
     assert await messages.volume(now=NOW) == Stats()
@@ -1400,3 +1401,97 @@ async def test_consumers_with_lapsing_leases_see_each_message_until_it_is_delete
 
 def test_lease_arithmetic_is_that_of_the_model() -> None:
     assert Lease(id="c1", ttl=60, grace=5, since=NOW).due == NOW + 60
+
+
+# What comes due
+
+
+async def due(messages: Messages, queue: QueueKey = QUEUE, *, at: float = NOW) -> float | None:
+    """Seconds from NOW to what comes due next."""
+    found = await messages.next_due(queue, now=at)
+    return None if found is None else found - NOW
+
+
+async def test_nothing_comes_due_where_nothing_is_held_or_delayed(messages: Messages) -> None:
+    await messages.append(QUEUE, numbered(3))
+    assert await due(messages) is None
+
+
+async def test_the_next_due_is_the_end_of_the_delay_that_ends_first(messages: Messages) -> None:
+    await messages.append(QUEUE, [message("m1", delay=9), message("m2"), message("m3", delay=5)])
+    await messages.append(QUEUE, [message("m4", delay=7)])
+    assert [await due(messages, at=NOW + at) for at in (0, 4.75, 5, 6, 7, 8.5, 9, 20)] == [
+        *(5.0, 5.0, 7.0, 7.0, 9.0, 9.0, None, None)
+    ]
+
+
+async def test_the_next_due_is_the_end_of_the_lease_that_ends_first(messages: Messages) -> None:
+    await messages.append(QUEUE, numbered(3))
+    await messages.claim(QUEUE, lease("c1", ttl=90), limit=1, now=NOW)
+    await messages.claim(QUEUE, lease("c2", ttl=60), limit=1, now=NOW)
+    assert [await due(messages, at=NOW + at) for at in (0, 59.5, 60, 89, 90)] == [
+        *(60.0, 60.0, 90.0, 90.0, None)
+    ]
+
+
+@pytest.mark.parametrize("ttl, expected", [(30, 40.0), (300, 310.0)])
+async def test_the_next_due_follows_a_lease_that_is_renewed(
+    messages: Messages, ttl: int, expected: float
+) -> None:
+    await messages.append(QUEUE, numbered(1))
+    await messages.claim(QUEUE, lease("c1", ttl=100), limit=1, now=NOW)
+    await messages.renew(QUEUE, lease("c1", ttl=ttl, since=NOW + 10), now=NOW + 10)
+    assert await due(messages, at=NOW + 10) == expected
+
+
+async def test_what_is_given_back_or_gone_or_undelayed_does_not_come_due(messages: Messages) -> None:
+    await messages.append(QUEUE, [*numbered(3), message("later", delay=30)])
+    for number, claim in enumerate(["c1", "c2", "c3"]):
+        await messages.claim(QUEUE, lease(claim, ttl=10 + number), limit=1, now=NOW)
+    assert await due(messages) == 10.0
+    await messages.release(QUEUE, "c1", now=NOW)
+    assert await due(messages) == 11.0
+    await messages.delete(QUEUE, ["m00001"], holder=ANYONE, now=NOW)
+    assert await due(messages) == 12.0
+    await messages.delete(QUEUE, ["m00002"], holder=Holder(claims=frozenset({"c3"})), now=NOW)
+    assert await due(messages) == 30.0
+    await messages.end_delays(QUEUE)
+    assert await due(messages) is None
+
+
+async def test_what_lapsed_and_was_not_swept_is_not_due_any_more(messages: Messages) -> None:
+    await messages.append(QUEUE, numbered(2))
+    await messages.claim(QUEUE, lease("c1", ttl=60), limit=1, now=NOW)
+    await messages.claim(QUEUE, lease("c2", ttl=80), limit=1, now=NOW)
+    assert await due(messages, at=NOW + 70) == 80.0
+    await messages.claim(QUEUE, lease("c3", ttl=60, since=NOW + 70), limit=1, now=NOW + 70)
+    assert await due(messages, at=NOW + 70) == 80.0
+    assert await due(messages, at=NOW + 80) == 130.0
+
+
+async def test_a_sweep_changes_nothing_about_what_comes_due(messages: Messages) -> None:
+    await messages.append(QUEUE, [*numbered(1), message("m2", delay=5), message("m3", delay=80)])
+    await messages.claim(QUEUE, lease("c1", ttl=60), limit=1, now=NOW)
+    while await messages.sweep(now=NOW + 10):
+        pass
+    assert [await due(messages, at=NOW + at) for at in (10, 70)] == [60.0, 80.0]
+
+
+async def test_what_comes_due_is_each_queues_own_and_goes_with_a_purge(messages: Messages) -> None:
+    await messages.append(OTHER_QUEUE, [message("m1", delay=5)])
+    await messages.append(OTHER_PROJECT, [message("m1", delay=6)])
+    await messages.append(QUEUE, [message("m1", delay=7)])
+    assert [await due(messages, queue) for queue in (QUEUE, OTHER_QUEUE, OTHER_PROJECT)] == [7.0, 5.0, 6.0]
+    await messages.purge(QUEUE)
+    assert await due(messages) is None
+
+
+async def test_message_that_ends_before_its_delay_hides_no_later_one(messages: Messages) -> None:
+    """A store may name its time, at which nothing happens, but then goes on to the next."""
+    await messages.append(QUEUE, [message("m1", ttl=60, delay=90), message("m2", delay=200)])
+    times, at = [], NOW
+    while (found := await messages.next_due(QUEUE, now=at)) is not None:
+        assert found > at
+        times.append(found - NOW)
+        at = found
+    assert set(times) - {90.0} == {200.0}

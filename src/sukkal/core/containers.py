@@ -12,6 +12,7 @@ from sukkal import requests as r
 from sukkal.core import attributes, patch
 from sukkal.core.catalog import SCAN, Catalog
 from sukkal.core.context import Context
+from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, NotFound
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import Queue, QueueKey
@@ -20,10 +21,17 @@ from sukkal.stores.contract import Messages
 
 class Containers:
     def __init__(
-        self, catalog: Catalog, messages: Messages, limits: Limits, *, may_encrypt: bool = False
+        self,
+        catalog: Catalog,
+        messages: Messages,
+        waiting: Waiting,
+        limits: Limits,
+        *,
+        may_encrypt: bool = False,
     ) -> None:
         self._catalog = catalog
         self._messages = messages
+        self._waiting = waiting
         self._limits = limits
         self._may_encrypt = may_encrypt
         self._defaults = attributes.defaults(limits)
@@ -96,6 +104,7 @@ class Containers:
         if touched and not metadata.get(attributes.DEFAULT_DELAY):
             # Also when it had none before: an earlier attempt may have failed between the two steps.
             await self._messages.end_delays(key)
+            self._waiting.given_back(key)
         return self._metadata(metadata)
 
     async def delete(self, ctx: Context, request: r.DeleteQueue) -> None:

@@ -1,6 +1,6 @@
 """Posting, listing, fetching and deleting messages."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from sukkal.core.cipher import SEALED, Cipher
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
+from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
@@ -26,6 +27,7 @@ class Messages:
         self,
         catalog: Catalog,
         store: Store,
+        waiting: Waiting,
         limits: Limits,
         cipher: Cipher,
         new_id: Callable[[float], str],
@@ -34,6 +36,7 @@ class Messages:
     ) -> None:
         self._catalog = catalog
         self._store = store
+        self._waiting = waiting
         self._limits = limits
         self._cipher = cipher
         self._new_id = new_id
@@ -101,7 +104,12 @@ class Messages:
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
-            await self._store.append(key, batch(entry.attributes))
+            messages = batch(entry.attributes)
+            try:
+                await self._store.append(key, messages)
+            finally:  # also when the caller has gone meanwhile: they may be stored all the same
+                if self._waiting.wanted(key):
+                    self._waiting.posted(key, messages, now)
             if removals == self._catalog.removals:
                 return
             # Some queue was deleted meanwhile. If it was this one, the messages may have gone between
@@ -131,6 +139,8 @@ class Messages:
         if request.limit is not None:
             limit = request.limit
         self._limits.check_message_limit(limit)
+        if request.wait:
+            self._limits.check_wait(request.wait)
         key = QueueKey(ctx.project, request.queue)
         entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         marker = request.marker
@@ -149,10 +159,44 @@ class Messages:
         )
         if messages:
             self._remember_end(key, messages[-1])
+        elif request.wait:
+            return await self._awaited_page(ctx, request, key)
         delays = entry is not None and entry.attributes.default_delay > 0
         return r.MessageList(
             messages=self.opened(messages), include_delayed=request.include_delayed or not delays
         )
+
+    async def _awaited_page(self, ctx: Context, request: r.ListMessages, key: QueueKey) -> r.MessageList:
+        until = ctx.now + request.wait
+        request = replace(request, wait=0)
+        async with self._waiting.place(key) as place:
+            while True:
+                page = await self.page(replace(ctx, now=self._waiting.clock.now()), request)
+                if page.messages or not await place.woken(until):
+                    return page
+
+    async def follow(
+        self, ctx: Context, request: r.ListMessages, *, pause: float
+    ) -> AsyncGenerator[r.MessageList]:
+        """Pages one after the other, as messages come; ends when all waiting is ended.
+
+        The first comes at once, empty or not; later an empty one says that `pause` seconds brought nothing.
+        """
+        clock = self._waiting.clock
+        yield (page := await self.page(ctx, request))
+        async with self._waiting.place(QueueKey(ctx.project, request.queue)) as place:
+            while not self._waiting.stopped:
+                if page.messages:
+                    request = replace(request, marker=page.messages[-1].marker)
+                page = await self.page(replace(ctx, now=clock.now()), request)
+                while not page.messages:
+                    if await place.woken(clock.now() + pause):
+                        page = await self.page(replace(ctx, now=clock.now()), request)
+                    elif self._waiting.stopped:
+                        return
+                    else:
+                        yield page
+                yield page
 
     async def _marker_of(self, key: QueueKey, id_: str, now: float) -> str:
         """The marker of a message. Some clients page with the id of the last message they saw.

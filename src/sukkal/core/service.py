@@ -2,20 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
+from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
 from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
+from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
 from sukkal.operations import Body, Operation
+from sukkal.requests import ListMessages, MessageList
 from sukkal.stores.contract import Backend
 
 log = logging.getLogger(__name__)
@@ -24,7 +28,7 @@ SWEEP_SECONDS = 1.0  # between looks for space to reclaim
 
 
 class Service:
-    """Everything a transport needs: `authorize`, `body_limit`, `at_hand`, `call`."""
+    """Everything a transport needs: `authorize`, `body_limit`, `at_hand`, `call`, `follow`."""
 
     def __init__(
         self,
@@ -34,7 +38,9 @@ class Service:
         encryption_key: str | None = None,
         delete_with_claim_id: bool = False,
         new_id: Callable[[float], str] | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
         new_id = new_id or Mint()
         self._cipher = cipher = Cipher(encryption_key)
@@ -42,11 +48,12 @@ class Service:
         store = backend.messages
         self._backend = backend
         self._limits = limits
-        self._queues = queues = Containers(catalog, store, limits, may_encrypt=cipher.ready)
+        self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
+        self._queues = queues = Containers(catalog, store, waiting, limits, may_encrypt=cipher.ready)
         self._messages = messages = Messages(
-            catalog, store, limits, cipher, new_id, delete_with_claim_id=delete_with_claim_id
+            catalog, store, waiting, limits, cipher, new_id, delete_with_claim_id=delete_with_claim_id
         )
-        claims = Claims(catalog, store, messages, limits, new_id)
+        claims = Claims(catalog, store, waiting, messages, limits, new_id)
         health = Health(backend, queues, messages, claims)
         self.dispatcher = Dispatcher(
             {
@@ -114,6 +121,21 @@ class Service:
         if operation.body is Body.CHANGES:
             return InvalidBody(self._queues.too_large())
         return InvalidBody(f"Request body is too large. Max size: {MAX_BODY}")
+
+    async def follow(
+        self, operation: Operation, ctx: Context, request: ListMessages, *, pause: float
+    ) -> AsyncGenerator[MessageList]:
+        """Serve a listing without end, see `Messages.follow`; raises as `call` does."""
+        try:
+            async with aclosing(self._messages.follow(ctx, request, pause=pause)) as pages:
+                async for page in pages:
+                    yield page
+        except StoreUnavailable as exc:
+            raise unavailable(operation, ctx, exc) from exc
+
+    def stop_waiting(self) -> None:
+        """Answer all who wait now, with what there is; nobody waits any more from then on."""
+        self._waiting.stop()
 
     async def sweep(self, clock: Callable[[], float]) -> None:
         """Reclaim space, a little at a time, for as long as the task lives."""

@@ -10,7 +10,7 @@ are return values; whether they are errors is core's rule. The one exception rai
 """
 
 import enum
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -103,6 +103,14 @@ class Messages(Protocol):
         """
         ...
 
+    async def next_due(self, queue: QueueKey, *, now: float) -> float | None:
+        """When, by time alone, the next live message that is held or delayed becomes visible; after `now`.
+
+        None when none will. Never too late; it may be too early, by messages that end before they would
+        become visible.
+        """
+        ...
+
     async def stats(self, queue: QueueKey, *, now: float) -> Stats:
         """Exact counts at `now`, and the queue's ends."""
         ...
@@ -172,6 +180,46 @@ class Documents(Protocol):
     async def count(self, shelf: Shelf, *, now: float) -> int: ...
 
 
+# Called with a queue, how many messages become visible, and when. See `Waker.tell`.
+Heard = Callable[[QueueKey, int | None, float], None]
+
+
+class Waker(Protocol):
+    """A line between all who have the same store open: who has written tells, who waits hears.
+
+    What is heard is a hint to look again. It may come late, twice or for nothing; but whatever is told of a
+    queue is heard by everyone who watches it. A driver whose line was broken says for each queue watched that
+    something may have come.
+    """
+
+    def listen(self, heard: Heard) -> None:
+        """Have what is told called out, on the event loop that opened the store. There is one listener."""
+        ...
+
+    async def watch(self, queue: QueueKey) -> None:
+        """Hear what is told of this queue, once this has returned. Watching twice is watching once.
+
+        Raises StoreUnavailable when the line cannot be had.
+        """
+        ...
+
+    def unwatch(self, queue: QueueKey) -> None:
+        """Hear of it no more, soon."""
+        ...
+
+    def wanted(self, queue: QueueKey) -> bool:
+        """Whether telling may matter to anybody; False spares the caller working out what to tell."""
+        ...
+
+    def tell(self, queue: QueueKey, count: int | None, due: float = 0.0) -> None:
+        """Say that `count` messages become visible at `due`, 0 for now; None for any number.
+
+        To be told after the write, never before. A count of 0 says that listings may show more than they
+        did, though there is nothing to claim. Costs nothing that anyone has to wait for.
+        """
+        ...
+
+
 class Backend(Protocol):
     """One opened store."""
 
@@ -183,6 +231,9 @@ class Backend(Protocol):
 
     @property
     def documents(self) -> Documents: ...
+
+    @property
+    def waker(self) -> Waker: ...
 
     async def ping(self) -> None:
         """Return when the store answers; StoreUnavailable when it does not."""

@@ -26,7 +26,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
-from sukkal.stores.contract import Backend, Document, Documents, Messages, Shelf, Trait
+from sukkal.stores.contract import Backend, Document, Documents, Messages, Shelf, Trait, Waker
+from sukkal.stores.local_waker import LocalWaker
 
 _MARKER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _SWEEP_STEP = 1000  # messages or leases reclaimed by one sweep at most
@@ -204,6 +205,14 @@ class MemoryMessages:
             message = stored.messages[place]
             stored.messages[place] = replace(message, visible=message.created)
 
+    async def next_due(self, queue: QueueKey, *, now: float) -> float | None:
+        stored = self._queue(queue)
+        dues = (
+            (message.visible if message.claim is None else stored.holdings[message.claim].lease.due, message)
+            for _, message in stored.live(now)
+        )
+        return min((due for due, message in dues if now < due < message.expires), default=None)
+
     async def stats(self, queue: QueueKey, *, now: float) -> Stats:
         free = claimed = 0
         oldest = newest = None
@@ -325,6 +334,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.messages: Messages = MemoryMessages()
         self.documents: Documents = MemoryDocuments()
+        self.waker: Waker = LocalWaker()
 
     async def ping(self) -> None:
         """Return at once: what lives in this process can be reached."""

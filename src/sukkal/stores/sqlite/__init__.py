@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import apsw
 
 from sukkal.errors import StoreInUse, StoreUnavailable
-from sukkal.stores.contract import Backend, Documents, Messages, Trait
+from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
+from sukkal.stores.local_waker import LocalWaker
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.documents import SqliteDocuments
 from sukkal.stores.sqlite.messages import SqliteMessages
@@ -37,6 +38,7 @@ class SqliteBackend:
             except (apsw.Error, OSError, UnusableFile) as exc:
                 raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
             undo.pop_all()
+        self.waker: Waker = LocalWaker()
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}

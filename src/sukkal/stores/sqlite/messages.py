@@ -166,6 +166,10 @@ class SqliteMessages:
     async def end_delays(self, queue: QueueKey) -> None:
         await self._database.write(self._end_delays, queue)
 
+    async def next_due(self, queue: QueueKey, *, now: float) -> float | None:
+        due: float = self._database.read(self._next_due, queue, now)
+        return due if due < math.inf else None
+
     async def stats(self, queue: QueueKey, *, now: float) -> Stats:
         found: Stats = self._database.read(self._stats, queue, now)
         return found
@@ -343,13 +347,17 @@ class SqliteMessages:
         rows += self._all(TAIL, (box.tail - 1, box.end, now, limit))
         return sorted(rows)[:limit] if listed else rows
 
-    def _earliest_due(self, box: Box) -> float:
+    def _earliest_due(self, box: Box, after: float = 0.0) -> float:
         (due,) = self._execute(
-            "SELECT min(coalesce((SELECT min(due) FROM held WHERE box = ?1), 9e999),"
-            " coalesce((SELECT min(due) FROM delayed WHERE box = ?1), 9e999))",
-            (box.id,),
+            "SELECT min(coalesce((SELECT min(due) FROM held WHERE box = ?1 AND due > ?2), 9e999),"
+            " coalesce((SELECT min(due) FROM delayed WHERE box = ?1 AND due > ?2), 9e999))",
+            (box.id, after),
         ).fetchone()
         return float(due)
+
+    def _next_due(self, queue: QueueKey, now: float) -> float:
+        box = self._boxes.get(queue)
+        return math.inf if box is None or not (box.held or box.delayed) else self._earliest_due(box, now)
 
     def _leave(self, box: Box, places: Sequence[int]) -> None:
         """Take places out of ready, held and delayed, wherever each is; not out of the tail."""
