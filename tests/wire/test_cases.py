@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from golden import UUID, Captures, Case, Step, differences, load, read_json
 from http_caller import PATCH_TYPE, Answer, Caller
-from server_process import ServerPool
+from packed_caller import PackedCaller
+from server_process import ServerPool, ServerProcess
 
 CASES = Path(__file__).parent / "cases"
 
@@ -18,8 +19,9 @@ CASES = Path(__file__).parent / "cases"
 class Cast:
     """The callers of one case: clients and projects by the names the steps give them."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, kind: type[Caller]) -> None:
         self._address = (host, port)
+        self._kind = kind
         self._projects: dict[str, str] = {}
         self._clients: dict[str, str] = {}
         self._callers: dict[tuple[str, str], Caller] = {}
@@ -27,7 +29,7 @@ class Cast:
     def caller(self, step: Step) -> Caller:
         client, project = step.get("as", "a"), step.get("of", "ours")
         if (client, project) not in self._callers:
-            self._callers[client, project] = Caller(
+            self._callers[client, project] = self._kind(
                 *self._address,
                 project=self._projects.setdefault(project, f"project-{uuid.uuid4().hex}"),
                 client=self._clients.setdefault(client, str(uuid.uuid4())),
@@ -42,8 +44,23 @@ class Cast:
 @pytest.mark.parametrize("store", [("--store", "memory:"), ()], ids=["memory", "embedded"])
 @pytest.mark.parametrize("case", load(CASES) + load(CASES / "http"), ids=lambda case: case.id)
 def test_case(case: Case, store: tuple[str, ...], servers: ServerPool) -> None:
-    server = servers.get(*store, **case.settings)
-    cast, captures = Cast(server.host, server.port), Captures()
+    play(case, servers.get(*store, **case.settings), Caller)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in load(CASES) + load(CASES / "http") if not case.json_only],
+    ids=lambda case: case.id,
+)
+def test_case_in_messagepack(case: Case, servers: ServerPool) -> None:
+    before = PackedCaller.packed
+    play(case, servers.get("--store", "memory:", **case.settings), PackedCaller)
+    assert PackedCaller.packed > before
+
+
+def play(case: Case, server: ServerProcess, kind: type[Caller]) -> None:
+    """Go through the steps of a case with callers of a kind."""
+    cast, captures = Cast(server.host, server.port, kind), Captures()
     try:
         for number, step in enumerate(case.steps, start=1):
             caller = cast.caller(step)

@@ -9,6 +9,7 @@ from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.clock import Clock, SystemClock
+from sukkal.core.compression import Compression
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
 from sukkal.core.dispatch import Dispatcher, unavailable
@@ -36,6 +37,7 @@ class Service:
         *,
         limits: Limits | None = None,
         encryption_key: str | None = None,
+        compress_above: int = 0,
         delete_with_claim_id: bool = False,
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
@@ -51,7 +53,14 @@ class Service:
         self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
         self._queues = queues = Containers(catalog, store, waiting, limits, may_encrypt=cipher.ready)
         self._messages = messages = Messages(
-            catalog, store, waiting, limits, cipher, new_id, delete_with_claim_id=delete_with_claim_id
+            catalog,
+            store,
+            waiting,
+            limits,
+            cipher,
+            Compression(compress_above),
+            new_id,
+            delete_with_claim_id=delete_with_claim_id,
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id)
         health = Health(backend, queues, messages, claims)
