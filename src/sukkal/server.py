@@ -7,7 +7,6 @@ import logging
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import uvloop
 
 from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import WrongKey
+from sukkal.core.clock import SystemClock
 from sukkal.core.service import Service
 from sukkal.errors import AddressInUse
 from sukkal.http.app import HttpApp
@@ -41,19 +41,21 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     listener = _listen(settings.host, settings.port)
     async with _opened(settings) as backend:
+        clock = SystemClock()
         service = Service(
             backend,
+            clock=clock,
             limits=settings.limits,
             encryption_key=settings.message_encryption_key,
             delete_with_claim_id=settings.message_delete_with_claim_id,
         )
         try:
-            await service.check_key(time.time())
+            await service.check_key(clock.now())
         except WrongKey as exc:
             raise BadSetting("message_encryption_key", str(exc)) from exc
         app = HttpApp(
             service,
-            clock=time.time,
+            clock=clock.now,
             client_ids=ClientIds(
                 uuid_safe=settings.client_id_uuid_safe == "strict",
                 min_length=settings.min_length_client_id,
@@ -63,7 +65,7 @@ async def _serve(settings: Settings) -> int:
             checksums=settings.enable_checksum,
         )
         server = Server(Cors(app, settings.allowed_origin) if settings.allowed_origin else app)
-        sweeping = asyncio.create_task(service.sweep(time.time))
+        sweeping = asyncio.create_task(service.sweep(clock.now))
         try:
             serving = asyncio.create_task(server.serve([listener]))
             await _either(serving, server.ready)
@@ -73,7 +75,7 @@ async def _serve(settings: Settings) -> int:
             told_to_stop = _signalled()
             _announce(settings, listener, backend)
             await _either(serving, told_to_stop)
-            await _drain(app, server, settings.drain_timeout)
+            await _drain(service, app, server, settings.drain_timeout)
             await serving
         finally:
             sweeping.cancel()
@@ -101,10 +103,11 @@ def _signalled() -> asyncio.Event:
     return told
 
 
-async def _drain(app: HttpApp, server: Server, drain_timeout: float) -> None:
+async def _drain(service: Service, app: HttpApp, server: Server, drain_timeout: float) -> None:
     """Refuse new requests until those in flight are answered, then let the server end."""
     log.info("stopping: %d requests in flight", app.in_flight)
     app.draining = True
+    service.stop_waiting()
     try:
         async with asyncio.timeout(drain_timeout):
             await app.drained()

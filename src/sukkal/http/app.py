@@ -11,16 +11,20 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
+from msgspec.structs import replace
+
 from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
 from sukkal.http import identity
 from sukkal.http.answer import CLOSE, EXCHANGE, JSON, Answer, Exchange, line, split
+from sukkal.http.hangup import HungUp, Receive, while_there
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
+from sukkal.http.prefer import preferred_wait
 from sukkal.http.render import Renderers, encode
 from sukkal.http.routes import Endpoint, Router
-from sukkal.limits import MAX_PROJECT
+from sukkal.limits import MAX_PROJECT, MAX_WAIT
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body, Operation
 from sukkal.wire import media
 from sukkal.wire.status import status_of
@@ -28,7 +32,6 @@ from sukkal.wire.status import status_of
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
@@ -49,10 +52,6 @@ class Refused(Exception):
         self.status = status
         self.document = {"title": title} | ({"description": description} if description else {})
         self.lines = lines
-
-
-class HungUp(Exception):
-    """The caller went away while sending; nobody waits for an answer, and nothing was done."""
 
 
 class HttpApp:
@@ -165,15 +164,27 @@ class HttpApp:
         fields: dict[str, Any] = found.fields.copy()
         if query:
             fields |= endpoint.query.fields(query)
+        preferred: int | None = None
+        if endpoint.waits and b"prefer" in headers and "wait" not in fields:
+            preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
             raw = await self._read_body(operation, ctx, headers, receive, exchange, fields["queue"])
             fields |= _body_fields(endpoint, raw, headers)
         request = operation.request(**fields)
-        result = await self._service.call(operation, ctx, request)
+        wait = fields.get("wait", 0) if preferred is None else min(preferred, MAX_WAIT)
+        if wait:
+            async with while_there(receive):
+                result = await self._service.call(operation, ctx, replace(request, wait=wait))
+            ctx = replace(ctx, now=self._clock())  # ages are told as they are when the answer goes
+        else:
+            result = await self._service.call(operation, ctx, request)
         renderer = self._renderers.get(operation.name)
         if renderer is None:
             return Answer(operation.success[0])
-        return renderer(ctx, request, result)
+        answer = renderer(ctx, request, result)
+        if preferred is not None:
+            return replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+        return answer
 
     def _versions(self, method: str) -> Answer:
         if method == "OPTIONS":
