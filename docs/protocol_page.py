@@ -14,6 +14,7 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.http import render
+from sukkal.limits import MAX_WAIT
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire.home import home_document
@@ -28,6 +29,7 @@ descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
 [Order of checks](#order-of-checks) · [Operations](#operations) · [A message](#a-message) · [Pages](#pages) ·
+[Waiting](#waiting) ·
 [Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
 ## What every request needs
@@ -44,6 +46,7 @@ read when it is absent. There is no authentication yet, so it is believed: see \
 at it. |
 | `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack`: see \
 [media types](#media-types). |
+| `Prefer` | Optional. `wait=SECONDS`, where one may [wait](#waiting). |
 | `Content-Type` | Optional for JSON. `application/x-www-form-urlencoded`, which curl sends on its own with \
 `-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}` or `application/x-msgpack`. |
 
@@ -125,8 +128,8 @@ PAGES = """\
 ## Pages
 
 Listings answer `200` with a page, also when it is empty and when the queue does not exist. `links` of a page
-that is not empty holds one link, `rel` *next*, also on the last page: follow it until a page is empty. To
-wait for what comes later, ask the last link you had again.
+that is not empty holds one link, `rel` *next*, also on the last page: follow it until a page is empty. For
+what comes later, ask the last link you had again, or [wait](#waiting).
 
 Messages come oldest first, in the order in which they were accepted; queues by name. `limit` is 10 unless
 given. Treat the `marker` in a link as opaque. It stays good when the message it points to has gone. For
@@ -137,6 +140,25 @@ Parameters that are true or false are read from `true`, `True`, `t`, `yes`, `y`,
 `False`, `f`, `no`, `n`, `0`, `off`. Items of a list are separated by commas, or the parameter is repeated. A
 parameter without a value counts as absent; of one given twice the last counts; unknown ones are ignored (in
 the list of queues they filter).
+"""
+
+WAITING = f"""\
+## Waiting
+
+A list of messages and a claim that find nothing may wait for a message instead of being asked again and
+again: `wait=SECONDS` in the query, 0 to {MAX_WAIT}. They are answered as soon as there is something to
+show or to take: a message was posted or came into a dead letter queue, a claim was released or lapsed, a
+delay ended. When the time is over the answer is the ordinary one for nothing, an empty page or `204`. So
+is it, before the time, when the server stops.
+
+The standard form is the header `Prefer: wait=SECONDS` (RFC 7240). A longer wait is then shortened to
+{MAX_WAIT}, one that cannot be read is ignored, and the answer says `Preference-Applied: wait=SECONDS`
+when it was heeded. The query wins over the header. A *next* link keeps a `wait` of the query.
+
+One message wakes everyone who waits with a listing, and no more claimers than can take it: whoever waited
+first comes first. A listing without `echo` goes on waiting when only the caller's own messages come; one
+behind a marker, when messages before it come back. Who closes the connection waits no more, and a claim
+that was just then being taken for it is given back.
 """
 
 # What each operation does, in a sentence or two.
@@ -197,6 +219,7 @@ MEANINGS = {
     "include_delayed": "show also messages that are not visible yet",
     "ids": "of messages, 20 at most",
     "pop": "how many to take, 20 at most",
+    "wait": f"seconds to [wait](#waiting) for a message when there is none, {MAX_WAIT} at most",
     "claim_ids": "claims whose messages may go; read with `message_delete_with_claim_id` only",
     "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
     "grace": "seconds a message outlives the claim, 60 to 43200; 60 when not given",
@@ -237,7 +260,7 @@ async def protocol() -> str:
     nested: dict[str, type[Struct]] = {}
     parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
     parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
-    parts += [_wire_message(), PAGES, await _errors(), _home(), _things(nested)]
+    parts += [_wire_message(), PAGES, WAITING, await _errors(), _home(), _things(nested)]
     return "\n".join(parts)
 
 

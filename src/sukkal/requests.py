@@ -106,7 +106,7 @@ class ListMessages(Struct, frozen=True, kw_only=True):
     echo: bool = False
     include_claimed: bool = False
     include_delayed: bool = False
-    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
+    wait: int = 0
 
 
 class MessageList(Struct, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class CreateClaim(Struct, frozen=True, kw_only=True):
     ttl: int | None = None
     grace: int | None = None
     limit: int | None = None
-    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
+    wait: int = 0
 
 
 class Claimed(Struct, frozen=True, kw_only=True):

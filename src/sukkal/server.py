@@ -7,7 +7,6 @@ import logging
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import uvloop
 
 from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import WrongKey
+from sukkal.core.clock import SystemClock
 from sukkal.core.service import Service
 from sukkal.errors import AddressInUse
 from sukkal.http.app import HttpApp
@@ -48,15 +48,17 @@ async def _serve(settings: Settings) -> int:
     if settings.websocket_port is not None:
         listeners.append(_listen(settings.host, settings.websocket_port, flag="--websocket-port"))
     async with _opened(settings) as backend:
+        clock = SystemClock()
         service = Service(
             backend,
+            clock=clock,
             limits=settings.limits,
             encryption_key=settings.message_encryption_key,
             compress_above=settings.compress_above,
             delete_with_claim_id=settings.message_delete_with_claim_id,
         )
         try:
-            await service.check_key(time.time())
+            await service.check_key(clock.now())
         except WrongKey as exc:
             raise BadSetting("message_encryption_key", str(exc)) from exc
         client_ids = ClientIds(
@@ -66,7 +68,7 @@ async def _serve(settings: Settings) -> int:
         )
         app = HttpApp(
             service,
-            clock=time.time,
+            clock=clock.now,
             client_ids=client_ids,
             admin_mode=settings.admin_mode,
             checksums=settings.enable_checksum,
@@ -74,7 +76,7 @@ async def _serve(settings: Settings) -> int:
         sockets = WebSocketApp(
             Responder(
                 service,
-                clock=time.time,
+                clock=clock.now,
                 client_ids=client_ids,
                 admin_mode=settings.admin_mode,
                 checksums=settings.enable_checksum,
@@ -84,7 +86,7 @@ async def _serve(settings: Settings) -> int:
         )
         server = Server(_wrapped(app, settings, listeners), sockets.connect)
         chores = [
-            asyncio.create_task(service.sweep(time.time)),
+            asyncio.create_task(service.sweep(clock.now)),
             asyncio.create_task(sockets.watch()),
         ]
         try:
@@ -96,7 +98,7 @@ async def _serve(settings: Settings) -> int:
             told_to_stop = _signalled()
             _announce(settings, listeners, backend)
             await _either(serving, told_to_stop)
-            await _drain(app, sockets, server, settings.drain_timeout)
+            await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
             for chore in chores:
@@ -124,11 +126,14 @@ def _signalled() -> asyncio.Event:
     return told
 
 
-async def _drain(app: HttpApp, sockets: WebSocketApp, server: Server, drain_timeout: float) -> None:
+async def _drain(
+    service: Service, app: HttpApp, sockets: WebSocketApp, server: Server, drain_timeout: float
+) -> None:
     """Refuse new requests until those in flight are answered, then let the server end."""
     log.info("stopping: %d requests in flight", app.in_flight + sockets.in_flight)
     app.draining = True
     sockets.drain()
+    service.stop_waiting()
     try:
         async with asyncio.timeout(drain_timeout):
             await asyncio.gather(app.drained(), sockets.drained())

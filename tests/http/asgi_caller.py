@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from hand_clock import NOW as NOW
+from hand_clock import HandClock
 
 from sukkal.core.service import Service
 from sukkal.http.app import HttpApp
 from sukkal.stores.memory import MemoryBackend
 
-NOW = 1_800_000_000.0
 CLIENT = "3381af92-2b9e-11e3-b191-71861300734c"
 IDENTITY = {"client-id": CLIENT, "x-project-id": "acme"}
 PATCH = "application/openstack-messaging-v2.0-json-patch"
@@ -86,9 +87,17 @@ class Web:
     """The HTTP application over a service on an empty store, and a clock in the test's hand."""
 
     def __init__(self, *, service: Any = None, **options: Any) -> None:
-        self.now = NOW
-        self.service = service or Service(MemoryBackend())
-        self.app = HttpApp(self.service, clock=lambda: self.now, **options)
+        self.clock = HandClock()
+        self.service = service or Service(MemoryBackend(), clock=self.clock)
+        self.app = HttpApp(self.service, clock=self.clock.now, **options)
+
+    @property
+    def now(self) -> float:
+        return self.clock.time
+
+    @now.setter
+    def now(self, time: float) -> None:
+        self.clock.time = time
 
     async def ask(
         self,

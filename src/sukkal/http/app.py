@@ -9,15 +9,19 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import ServiceError
 from sukkal.http import content, identity
 from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
+from sukkal.http.hangup import HungUp, Receive, while_there
+from sukkal.http.prefer import preferred_wait
 from sukkal.http.render import Renderers
 from sukkal.http.routes import Router
-from sukkal.limits import MAX_PROJECT
+from sukkal.limits import MAX_PROJECT, MAX_WAIT
 from sukkal.operations import TABLE, Body, Operation
 from sukkal.wire.home import VERSIONS, home_document
 from sukkal.wire.identity import ClientIds, RequestIds, bad_name
@@ -27,7 +31,6 @@ from sukkal.wire.status import status_of
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
@@ -37,10 +40,6 @@ VARIES = line("vary", "Accept")
 CACHEABLE = line("cache-control", "max-age=86400") + VARIES
 MEDIA = (JSON, MSGPACK)
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
-
-
-class HungUp(Exception):
-    """The caller went away while sending; nobody waits for an answer, and nothing was done."""
 
 
 class HttpApp:
@@ -155,6 +154,9 @@ class HttpApp:
         fields: dict[str, Any] = found.fields.copy()
         if query:
             fields |= endpoint.query.fields(query)
+        preferred: int | None = None
+        if endpoint.waits and b"prefer" in headers and "wait" not in fields:
+            preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
             queue = fields["queue"]
             sent = content.media_type(headers.get(b"content-type", b""))
@@ -168,12 +170,21 @@ class HttpApp:
             else:
                 fields |= content.body_fields(endpoint, raw, sent, announced=b"content-length" in headers)
         request = operation.request(**fields)
-        result = await self._service.call(operation, ctx, request)
+        wait = fields.get("wait", 0) if preferred is None else min(preferred, MAX_WAIT)
+        if wait:
+            async with while_there(receive):
+                result = await self._service.call(operation, ctx, replace(request, wait=wait))
+            ctx = replace(ctx, now=self._clock())  # ages are told as they are when the answer goes
+        else:
+            result = await self._service.call(operation, ctx, request)
         renderers = self._renderers[medium]
         renderer = renderers.by_operation.get(operation.name)
         if renderer is None:
             return Answer(operation.success[0], media_type=renderers.media_type)
-        return renderer(ctx, request, result)
+        answer = renderer(ctx, request, result)
+        if preferred is not None:
+            return replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+        return answer
 
     def _versions(self, scope: Scope) -> Answer:
         if scope["method"] == "OPTIONS":
