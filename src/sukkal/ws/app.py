@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from sukkal.ws.connection import Connection
+from sukkal.ws.connection import Connection, Patience
 from sukkal.ws.responder import Responder
 
 LOOK_SECONDS = 2.5  # between looks at all connections
@@ -20,9 +20,15 @@ class WebSocketApp:
     """
 
     def __init__(
-        self, responder: Responder, *, origins: Collection[str] = (), most_bytes: int = 1 << 20
+        self,
+        responder: Responder,
+        *,
+        origins: Collection[str] = (),
+        most_bytes: int = 1 << 20,
+        patience: Patience | None = None,
     ) -> None:
         self.responder = responder
+        self.patience = patience or Patience()
         self.draining = False
         self.log = logging.getLogger("sukkal.ws.wire")
         self.connections: dict[str, Connection] = {}  # by the ids of their sessions
