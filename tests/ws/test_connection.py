@@ -155,6 +155,7 @@ async def test_no_more_is_read_than_may_be_in_flight(site: Site) -> None:
         for _ in range(300):
             assert (await receive(socket))["headers"]["status"] == 201
         sending.cancel()
+        socket.transport.abort()
 
 
 async def _send_for_ever(socket: Any, frame: str) -> None:
