@@ -32,6 +32,7 @@ class Patience(Struct, frozen=True):
     dead_after: float = 35.0  # of silence, in spite of a ping
     stuck_after: float = 10.0  # in which nothing of what is sent is taken
     close_within: float = 5.0  # once it is told that this is the end
+    leave_within: float = 1.0  # the same when the server stops: many clients only listen when they ask
 
 
 class Connection(asyncio.Protocol):
@@ -158,7 +159,8 @@ class Connection(asyncio.Protocol):
         """See whether the other side is still there; to be called every few seconds."""
         now, patience = self._loop.time(), self._app.patience
         if self._closing_since is not None:
-            if now - self._closing_since > patience.close_within:
+            within = patience.leave_within if self._app.draining else patience.close_within
+            if now - self._closing_since > within:
                 self._transport.abort()
         elif not self._writable:
             untaken = self._transport.get_write_buffer_size()
