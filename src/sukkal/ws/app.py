@@ -1,14 +1,16 @@
 """The WebSocket side of the service: its connections, who may open one, and their end."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from sukkal.ws.connection import Connection
+from sukkal.ws.connection import Connection, Patience
 from sukkal.ws.responder import Responder
 
 LOOK_SECONDS = 2.5  # between looks at all connections
+LOOK_SECONDS_DRAINING = 0.25
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -20,9 +22,15 @@ class WebSocketApp:
     """
 
     def __init__(
-        self, responder: Responder, *, origins: Collection[str] = (), most_bytes: int = 1 << 20
+        self,
+        responder: Responder,
+        *,
+        origins: Collection[str] = (),
+        most_bytes: int = 1 << 20,
+        patience: Patience | None = None,
     ) -> None:
         self.responder = responder
+        self.patience = patience or Patience()
         self.draining = False
         self.log = logging.getLogger("sukkal.ws.wire")
         self.connections: dict[str, Connection] = {}  # by the ids of their sessions
@@ -71,14 +79,19 @@ class WebSocketApp:
         """Return when all connections are closed."""
         while self.connections:
             self._empty.clear()
-            await self._empty.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), LOOK_SECONDS_DRAINING)
+            self._look()
 
     async def watch(self) -> None:
         """Look after the connections for as long as the task lives."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for connection in list(self.connections.values()):
-                connection.look()
+            self._look()
+
+    def _look(self) -> None:
+        for connection in list(self.connections.values()):
+            connection.look()
 
 
 def _spellings(host: str, default_port: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ repeats it: nothing is taken apart that the action does not need.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, msgpack
 
 from sukkal.errors import InvalidBody
 from sukkal.wire.media import JSON, MSGPACK, UNREADABLE, Medium
@@ -88,10 +88,23 @@ class Kind:
 
     def reply(self, request: Request, status: int, body: Any) -> bytes:
         """The frame that answers a request."""
+        if status >= 400 and self.binary and not _readable(request):
+            request = NOTHING  # repeated, it would make the reply as unreadable as it is
         echo = _Echo(
             request.action or self._null, request.body or self._empty, request.headers or self._empty
         )
         return self.medium.encode(_Reply(echo, body, _Status(status)))
+
+
+def _readable(request: Request) -> bool:
+    """Whether what a binary frame holds is what it says, also where it was stepped over."""
+    try:
+        for part in (request.action, request.headers, request.body):
+            if part:
+                msgpack.decode(part)
+    except _UNDECODABLE:
+        return False
+    return True
 
 
 ECHOED = Request.__struct_fields__

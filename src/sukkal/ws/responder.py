@@ -19,7 +19,7 @@ from sukkal.limits import MAX_PROJECT, is_name
 from sukkal.operations import Body, Operation
 from sukkal.wire import identity
 from sukkal.wire.home import home_document
-from sukkal.wire.identity import ClientIds, RequestIds
+from sukkal.wire.identity import NOBODY, ClientIds, RequestIds
 from sukkal.wire.media import UNREADABLE
 from sukkal.ws.actions import AUTHENTICATE, HOME, Action, Headers, vocabulary
 from sukkal.ws.frames import KINDS, NOTHING, Frame, Kind, Request, Undecodable
@@ -140,7 +140,13 @@ class Responder:
             assert headers.project is not None
             client = self._client_ids.read(headers.client.encode())
             project = identity.project(headers.project.encode())
-        return Context(project=project, client=client, request_id=self._request_ids.next(), now=self._clock())
+        return Context(
+            project=project,
+            client=client,
+            request_id=self._request_ids.next(),
+            now=self._clock(),
+            roles=identity.roles(headers.roles.encode()) if isinstance(headers.roles, str) else NOBODY,
+        )
 
     def _own(self, kind: Kind, action: Action) -> bytes:
         """What is answered without core."""
