@@ -7,7 +7,7 @@ document. Everything about queues, messages and claims is decided behind `Servic
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,23 +16,25 @@ from msgspec.structs import replace
 from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, InvalidIdentity, ServiceError
-from sukkal.http import identity
+from sukkal.http import events, identity
 from sukkal.http.answer import CLOSE, EXCHANGE, JSON, Answer, Exchange, line, split
+from sukkal.http.events import EventStream, Send
 from sukkal.http.hangup import HungUp, Receive, while_there
 from sukkal.http.home import VERSIONS, home_document
 from sukkal.http.identity import ClientIds, RequestIds
 from sukkal.http.prefer import preferred_wait
 from sukkal.http.render import Renderers, encode
-from sukkal.http.routes import Endpoint, Router
+from sukkal.http.routes import Endpoint, Match, Router
 from sukkal.limits import MAX_PROJECT, MAX_WAIT
+from sukkal.model import Message
 from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body, Operation
+from sukkal.requests import ListMessages
 from sukkal.wire import media
 from sukkal.wire.status import status_of
 
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 FORM = b"application/x-www-form-urlencoded"
@@ -77,6 +79,7 @@ class HttpApp:
         self._home = home_document(admin_mode=admin_mode)
         renderers = Renderers(queue_defaults=service.queue_defaults, checksums=checksums)
         self._renderers = renderers.by_operation
+        self._documents = renderers.documents
 
     async def drained(self) -> None:
         """Return when no request is in flight."""
@@ -109,6 +112,9 @@ class HttpApp:
                         "description": f"The request could not be served. It is logged as {request_id}.",
                     },
                 )
+            if isinstance(answer, EventStream):
+                await answer.run(request_id, receive, send)
+                return
             head = answer.head(request_id)
             if exchange is None or not exchange.send(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
@@ -119,8 +125,8 @@ class HttpApp:
 
     async def _answer(
         self, scope: Scope, receive: Receive, exchange: Exchange | None, request_id: str
-    ) -> Answer:
-        path, method = scope["path"], scope["method"]
+    ) -> Answer | EventStream:
+        path, method, query = scope["path"], scope["method"], scope["query_string"]
         if path == "/":
             return self._versions(method)
         found = self._router.match(path)
@@ -132,7 +138,10 @@ class HttpApp:
         if b"content-type" in headers and b"content-length" in headers:
             _check_content_type(headers[b"content-type"])
         accept = headers.get(b"accept")
-        if accept is not None and not admits_json(accept):
+        stream = accept is not None and events.wanted(accept) and _is_streamed(found, method, query)
+        if stream:
+            headers = events.identified(headers, query)
+        elif accept is not None and not admits_json(accept):
             raise Refused(
                 406,
                 "406 Not Acceptable",
@@ -155,7 +164,6 @@ class HttpApp:
                 "The format of the submitted queue name or project id is not valid.",
                 title="Invalid queue identification",
             )
-        query = scope["query_string"]
         endpoint = resource.endpoint(method, query)
         if endpoint is None:
             raise _method_not_allowed(resource.allow)
@@ -165,6 +173,8 @@ class HttpApp:
         if query:
             fields |= endpoint.query.fields(query)
         preferred: int | None = None
+        if stream:
+            return await self._stream(operation, ctx, fields, headers)
         if endpoint.waits and b"prefer" in headers and "wait" not in fields:
             preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
@@ -185,6 +195,22 @@ class HttpApp:
         if preferred is not None:
             return replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
         return answer
+
+    async def _stream(
+        self, operation: Operation, ctx: Context, fields: dict[str, Any], headers: Headers
+    ) -> EventStream:
+        """The stream, once its first page is there: what is wrong with the request has an ordinary answer."""
+        last_seen = headers.get(b"last-event-id")
+        if last_seen:
+            fields["marker"] = last_seen.decode("latin-1")
+        request = ListMessages(**fields | {"wait": 0})
+        pages = self._service.follow(operation, ctx, request, pause=events.HEARTBEAT_SECONDS)
+        first = await anext(pages)
+
+        def documents(found: list[Message]) -> list[bytes]:
+            return self._documents(replace(ctx, now=self._clock()), request.queue, found)
+
+        return EventStream(first, pages, documents)
 
     def _versions(self, method: str) -> Answer:
         if method == "OPTIONS":
@@ -223,6 +249,11 @@ class HttpApp:
         # unless it is so long that the connection is better closed.
         far_over = length is not None and int(length) > limit + DISCARDED
         raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
+
+
+def _is_streamed(found: Match | None, method: str, query: bytes) -> bool:
+    endpoint = found.resource.endpoint(method, query) if found is not None else None
+    return endpoint is not None and endpoint.operation.streamed
 
 
 def _body_fields(endpoint: Endpoint, raw: bytes, headers: Headers) -> dict[str, Any]:
