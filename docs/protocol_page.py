@@ -14,6 +14,8 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.http import render
+from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
+from sukkal.http.events import RETRY
 from sukkal.limits import MAX_WAIT
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
@@ -29,8 +31,8 @@ descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
 [Order of checks](#order-of-checks) · [Operations](#operations) · [A message](#a-message) · [Pages](#pages) ·
-[Waiting](#waiting) ·
-[Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
+[Waiting](#waiting) · [Event streams](#event-streams) · [Errors](#errors) · [Home document](#home-document) ·
+[Things in results](#things-in-results)
 
 ## What every request needs
 
@@ -44,8 +46,8 @@ read when it is absent. There is no authentication yet, so it is believed: see \
 [operations](operations.md#who-may-reach-it). |
 | `X-Roles` | Optional. The caller's roles, separated by commas. Only policies that ask for a role look \
 at it. |
-| `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack`: see \
-[media types](#media-types). |
+| `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack` (see \
+[media types](#media-types)), or ask for an [event stream](#event-streams) where there is one. |
 | `Prefer` | Optional. `wait=SECONDS`, where one may [wait](#waiting). |
 | `Content-Type` | Optional for JSON. `application/x-www-form-urlencoded`, which curl sends on its own with \
 `-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}` or `application/x-msgpack`. |
@@ -106,7 +108,7 @@ A request with several faults is answered for the first of them, in this order.
 | 1 | The server is not about to stop | `503` with `Retry-After: 2`; the connection is closed |
 | 2 | The path is known. No path but `/` and `/v2/` ends in a slash | `404`, a document with a title only |
 | 3 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
-| 4 | `Accept` admits JSON or MessagePack | `406` |
+| 4 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
 | 5 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
 | 6 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
 | 7 | The queue's name and the project's length are allowed | `400` *Invalid queue identification* |
@@ -159,6 +161,41 @@ One message wakes everyone who waits with a listing, and no more claimers than c
 first comes first. A listing without `echo` goes on waiting when only the caller's own messages come; one
 behind a marker, when messages before it come back. Who closes the connection waits no more, and a claim
 that was just then being taken for it is given back.
+"""
+
+STREAMS = f"""\
+## Event streams
+
+`GET /v2/queues/{{queue_name}}/messages` with `Accept: text/event-stream` is answered by a stream that
+does not end: the messages of the listing, and each further one as it comes, as server-sent events. A
+browser reads it with `EventSource`:
+
+    const source = new EventSource(
+        "http://127.0.0.1:8888/v2/queues/orders/messages?project_id=demo&echo=true")
+    source.onmessage = event => console.log(JSON.parse(event.data).body)
+
+Each message is one event: its `data` is the message as the listing shows it, its `id` the message's
+marker.
+
+    retry: {RETRY}
+
+    id: 17
+    data: {{"id":"…","href":"/v2/queues/orders/messages/…","ttl":3600,"age":0,"body":{{"order":1}}}}
+
+- Parameters are those of the listing; `limit` says how many messages are read at a time, and `wait`
+  nothing.
+- A stream begins behind `Last-Event-ID`, else behind `marker`, else at the oldest message. A browser that
+  loses the connection comes back after a second and says by itself where it was, so nothing is lost or
+  repeated.
+- Streams follow the queue's order, as listings do. A delayed message whose turn comes when later ones
+  were shown, and one that is given back, is not shown; `include_delayed` and `include_claimed` show both
+  when they are posted.
+- After {HEARTBEAT:g} seconds without a message comes a comment, a line with a colon.
+- A browser cannot set headers. For streams, and only for them, `client_id` and `project_id` may stand in
+  the query where the headers are absent. Without any `Client-ID` the stream has one of its own.
+- What is wrong with the request is answered as ever, not by a stream. A stream whose store fails, and
+  every stream of a server that stops, ends; who comes back is told.
+- `Accept` that names `application/json` too gets the listing.
 """
 
 # What each operation does, in a sentence or two.
@@ -260,7 +297,7 @@ async def protocol() -> str:
     nested: dict[str, type[Struct]] = {}
     parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
     parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
-    parts += [_wire_message(), PAGES, WAITING, await _errors(), _home(), _things(nested)]
+    parts += [_wire_message(), PAGES, WAITING, STREAMS, await _errors(), _home(), _things(nested)]
     return "\n".join(parts)
 
 
@@ -288,6 +325,8 @@ def _operation(operation: Operation, example: Exchange, nested: dict[str, type[S
     if operation.selected_by:
         facts.append(f"when the query parameter `{operation.selected_by}` is given")
     facts.append(f"policy `{operation.policy}`" + _role(operation))
+    if operation.streamed:
+        facts.append("also as an [event stream](#event-streams)")
     if operation.admin:
         facts.append("only in admin mode")
     if operation.action:

@@ -1,4 +1,4 @@
-"""Waiting through real sockets: many who wait, who go away, and a server that stops meanwhile."""
+"""Waiting and streams through real sockets: many who wait, who go away, and a server that stops meanwhile."""
 
 import asyncio
 import contextlib
@@ -24,6 +24,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._project = project
+        self.last_event = ""
 
     def ask(self, line: str, body: bytes = b"", *headers: str) -> None:
         method, path = line.split(" ", 1)
@@ -38,6 +39,21 @@ class Connection:
         length = next((int(line[16:]) for line in lines if line.startswith(b"content-length: ")), 0)
         document = msgspec.json.decode(await self._reader.readexactly(length) or b"{}")
         return status, [message["body"] for message in document.get("messages", [])]
+
+    async def events(self, count: int) -> list[object]:
+        """The bodies of the next messages of a stream."""
+        bodies: list[object] = []
+        while len(bodies) < count:
+            line = await self._reader.readuntil(b"\n")
+            if line.startswith(b"id: "):
+                self.last_event = line[4:-1].decode()
+            elif line.startswith(b"data: "):
+                bodies.append(msgspec.json.decode(line[6:])["body"])
+        return bodies
+
+    async def end_of_stream(self) -> bool:
+        """Whether the stream comes to its proper end."""
+        return (await self._reader.read()).endswith(b"0\r\n\r\n")
 
     async def is_silent(self) -> bool:
         """Whether nothing has come yet."""
@@ -55,7 +71,7 @@ async def connections(server: ServerProcess, project: str, count: int) -> AsyncI
     opened: list[Connection] = []
     try:
         for _ in range(count):
-            reader, writer = await asyncio.open_connection(server.host, server.port)
+            reader, writer = await asyncio.open_connection(server.host, server.port, limit=1 << 20)
             opened.append(Connection(reader, writer, project))
         yield opened
     finally:
@@ -151,3 +167,57 @@ async def test_server_that_is_told_to_stop_answers_who_waits_at_once(tmp_path: P
             assert await claimer.answer() == (204, [])
             await asyncio.to_thread(server.stop)
             assert time.monotonic() - begun < 15, "before the waits were over"
+
+
+# --- event streams ---------------------------------------------------------------------------------------
+
+STREAM = "GET /v2/queues/q/messages?echo=true"
+
+
+async def test_streams_of_many_readers_show_every_message_in_order(
+    server: ServerProcess, project: str
+) -> None:
+    async with connections(server, project, 51) as (poster, *readers):
+        for reader in readers:
+            reader.ask(STREAM, b"", "Accept: text/event-stream")
+        async with asyncio.timeout(GENEROUS):
+            for number in range(20):
+                post(poster, number)
+                assert await poster.answer() == (201, [])
+            for reader in readers:
+                assert await reader.events(20) == list(range(20))
+
+
+async def test_reader_that_is_slow_misses_nothing_and_its_connection_is_good_afterwards(
+    tmp_path: Path,
+) -> None:
+    big = "x" * 200_000
+    with running(tmp_path, "--store", "memory:") as server:
+        async with connections(server, "acme", 2) as (poster, reader):
+            reader.ask(STREAM, b"", "Accept: text/event-stream")
+            async with asyncio.timeout(3 * GENEROUS):
+                for _ in range(100):  # more than the buffers of both ends hold
+                    post(poster, big)
+                    assert await poster.answer() == (201, [])
+                assert await reader.events(100) == [big] * 100
+                os.kill(server.pid, signal.SIGTERM)
+                assert await reader.end_of_stream()
+                await asyncio.to_thread(server.stop)
+
+
+async def test_reader_that_goes_away_and_comes_back_goes_on_where_it_was(
+    server: ServerProcess, project: str
+) -> None:
+    async with connections(server, project, 3) as (poster, reader, again):
+        post(poster, 1, 2)
+        assert await poster.answer() == (201, [])
+        async with asyncio.timeout(GENEROUS):
+            reader.ask(STREAM, b"", "Accept: text/event-stream")
+            assert await reader.events(2) == [1, 2]
+            reader.close()
+            post(poster, 3)
+            assert await poster.answer() == (201, [])
+            last = f"Last-Event-ID: {reader.last_event}"
+            again.ask(STREAM, b"", "Accept: text/event-stream", last)
+            post(poster, 4)
+            assert await again.events(2) == [3, 4]

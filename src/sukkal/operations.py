@@ -37,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     query: tuple[str, ...] = ()  # parameters, each a field of the request
     filters: bool = False  # other query parameters go into the field `filters`
     selected_by: str | None = None  # takes over its route when this query parameter is given
+    streamed: bool = False  # also offered as a stream of events, over HTTP
     body: Body = Body.NONE
     required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
     success: tuple[int, ...] = (200,)
@@ -163,6 +164,7 @@ TABLE: tuple[Operation, ...] = (
         request=requests.ListMessages,
         result=requests.MessageList,
         query=("marker", "limit", "echo", "include_claimed", "include_delayed", "wait"),
+        streamed=True,
         relation="messages",
         failure="Messages could not be listed.",
     ),

@@ -83,6 +83,22 @@ def hanging_up(*chunks: bytes) -> Sender:
     return Sender({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks)
 
 
+class Patient(Sender):
+    """A caller that has sent its request and stays, until it hangs up."""
+
+    def __init__(self) -> None:
+        super().__init__([{"type": "http.request", "body": b"", "more_body": False}])
+        self._stays = asyncio.Event()
+
+    async def receive(self) -> Any:
+        if self.asked:
+            await self._stays.wait()
+        return await super().receive()
+
+    def hang_up(self) -> None:
+        self._stays.set()
+
+
 class Web:
     """The HTTP application over a service on an empty store, and a clock in the test's hand."""
 
@@ -105,10 +121,14 @@ class Web:
         body: bytes | Any = None,
         *,
         sender: Sender | None = None,
+        reply: Reply | None = None,
         identity: Mapping[str, str] = IDENTITY,
         **headers: str,
     ) -> Reply:
-        """`ask("POST /v2/queues/q/messages?x=y", {...})`. Headers by keyword: `content_type="…"`."""
+        """`ask("POST /v2/queues/q/messages?x=y", {...})`. Headers by keyword: `content_type="…"`.
+
+        What comes back can be looked at while it comes, in a `reply` of the caller's.
+        """
         method, target = line.split(" ", 1)
         path, _, query = target.partition("?")
         given = {**identity, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -124,7 +144,7 @@ class Web:
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         }
-        reply = Reply()
+        reply = reply or Reply()
         await self.app(scope, sender.receive, reply.send)
         return reply
 

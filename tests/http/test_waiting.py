@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from asgi_caller import Reply, Sender, Web
+from asgi_caller import Patient, Reply, Sender, Web
 from hand_clock import others_go_on
 
 from sukkal.http.prefer import preferred_wait
@@ -16,22 +16,6 @@ KEY = QueueKey("acme", "q")
 OTHER = {"client-id": "7a1e1cda-26cc-4f7e-8f05-3ff8a1a1f1a1", "x-project-id": "acme"}
 
 either_way = pytest.mark.parametrize("line", [LIST, CLAIM], ids=["list", "claim"])
-
-
-class Patient(Sender):
-    """A caller that has sent its request and stays, until it hangs up."""
-
-    def __init__(self) -> None:
-        super().__init__([{"type": "http.request", "body": b"", "more_body": False}])
-        self._stays = asyncio.Event()
-
-    async def receive(self) -> Any:
-        if self.asked:
-            await self._stays.wait()
-        return await super().receive()
-
-    def hang_up(self) -> None:
-        self._stays.set()
 
 
 async def ask(web: Web, line: str, sender: Sender | None = None, **headers: str) -> Reply:

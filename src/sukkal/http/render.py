@@ -184,6 +184,10 @@ class Renderers:
 
     # --- messages ------------------------------------------------------------------------------------
 
+    def documents(self, ctx: Context, queue: str, found: list[Message]) -> list[bytes]:
+        """Messages written out one by one, each as it stands in a listing."""
+        return [self._medium.encode(message) for message in self._wire(ctx, queue, found)]
+
     def _wire(self, ctx: Context, queue: str, found: list[Message]) -> list[_Message]:
         now, base = ctx.now, links.messages(queue) + "/"
         show, verbatim_above = self._medium.show, self._medium.verbatim_above
