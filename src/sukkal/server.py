@@ -78,6 +78,9 @@ async def _serve(settings: Settings) -> int:
                 admin_mode=settings.admin_mode,
                 checksums=settings.enable_checksum,
             ),
+            service.subscriptions,
+            clock=time.time,
+            address=_address(listeners[-1]),
             origins=settings.allowed_origin,
             most_bytes=_longest_frame(settings.limits),
         )

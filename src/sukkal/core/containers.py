@@ -12,6 +12,7 @@ from sukkal import requests as r
 from sukkal.core import attributes, patch
 from sukkal.core.catalog import SCAN, Catalog
 from sukkal.core.context import Context
+from sukkal.core.subscriptions import Subscriptions
 from sukkal.errors import Invalid, InvalidBody, NotFound
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import Queue, QueueKey
@@ -20,9 +21,16 @@ from sukkal.stores.contract import Messages
 
 class Containers:
     def __init__(
-        self, catalog: Catalog, messages: Messages, limits: Limits, *, may_encrypt: bool = False
+        self,
+        catalog: Catalog,
+        messages: Messages,
+        limits: Limits,
+        subscriptions: Subscriptions,
+        *,
+        may_encrypt: bool = False,
     ) -> None:
         self._catalog = catalog
+        self._subscriptions = subscriptions
         self._messages = messages
         self._limits = limits
         self._may_encrypt = may_encrypt
@@ -117,8 +125,11 @@ class Containers:
     async def purge(self, ctx: Context, request: r.PurgeQueue) -> None:
         if not all(kind in r.RESOURCE_TYPES for kind in request.resource_types):
             raise InvalidBody("Resource types must be a sub set of {'messages', 'subscriptions'}.")
+        key = QueueKey(ctx.project, request.queue)
         if "messages" in request.resource_types:
-            await self._messages.purge(QueueKey(ctx.project, request.queue))
+            await self._messages.purge(key)
+        if "subscriptions" in request.resource_types:
+            await self._subscriptions.purge(key, now=ctx.now)
 
     def too_large(self) -> str:
         """What to say of metadata over the limit."""

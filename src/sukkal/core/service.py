@@ -13,6 +13,8 @@ from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
+from sukkal.core.notifier import Notifier
+from sukkal.core.subscriptions import Subscriptions
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
 from sukkal.operations import Body, Operation
@@ -42,9 +44,13 @@ class Service:
         store = backend.messages
         self._backend = backend
         self._limits = limits
-        self._queues = queues = Containers(catalog, store, limits, may_encrypt=cipher.ready)
+        notifier = Notifier()
+        self.subscriptions = subscriptions = Subscriptions(
+            catalog, backend.documents, limits, notifier, new_id
+        )
+        self._queues = queues = Containers(catalog, store, limits, subscriptions, may_encrypt=cipher.ready)
         self._messages = messages = Messages(
-            catalog, store, limits, cipher, new_id, delete_with_claim_id=delete_with_claim_id
+            catalog, store, limits, cipher, notifier, new_id, delete_with_claim_id=delete_with_claim_id
         )
         claims = Claims(catalog, store, messages, limits, new_id)
         health = Health(backend, queues, messages, claims)
@@ -70,6 +76,10 @@ class Service:
                 "claims.get": claims.get,
                 "claims.renew": claims.renew,
                 "claims.release": claims.release,
+                "subscriptions.list": subscriptions.page,
+                "subscriptions.create": subscriptions.create,
+                "subscriptions.get": subscriptions.get,
+                "subscriptions.delete": subscriptions.delete,
             }
         )
         self.authorize = self.dispatcher.authorize
