@@ -26,9 +26,9 @@ The HTTP API of the service, version 2. This page is generated: tables come from
 source, and every example was asked of the service itself. Names of fields and titles of errors are fixed;
 descriptions of errors are for people and may get better.
 
-Contents: [What every request needs](#what-every-request-needs) · [Order of checks](#order-of-checks) ·
-[Operations](#operations) · [A message](#a-message) · [Pages](#pages) · [Errors](#errors) ·
-[Home document](#home-document) · [Things in results](#things-in-results)
+Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
+[Order of checks](#order-of-checks) · [Operations](#operations) · [A message](#a-message) · [Pages](#pages) ·
+[Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
 ## What every request needs
 
@@ -42,19 +42,55 @@ read when it is absent. There is no authentication yet, so it is believed: see \
 [operations](operations.md#who-may-reach-it). |
 | `X-Roles` | Optional. The caller's roles, separated by commas. Only policies that ask for a role look \
 at it. |
-| `Accept` | Optional. If present it must admit `application/json`. |
+| `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack`: see \
+[media types](#media-types). |
 | `Content-Type` | Optional for JSON. `application/x-www-form-urlencoded`, which curl sends on its own with \
-`-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}`. |
+`-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}` or `application/x-msgpack`. |
 
 Every answer carries `x-openstack-request-id`; quote it when you ask an operator about a request. `Location`
-and every `href` are relative to the server. Answers without a body still say `Content-Type:
-application/json`. `GET /` needs no headers and answers `300` with the list of versions; `OPTIONS` on any
+and every `href` are relative to the server. Answers without a body still have the `Content-Type` that one
+with a body would have. `GET /` needs no headers and answers `300` with the list of versions; `OPTIONS` on any
 known path answers `200`.
 
 A header that is sent more than once counts as one, its values joined with commas. Of a key that a JSON object
 has twice, the last counts. Whole numbers that do not fit 64 bits are refused.
 
 The names of WebSocket actions are those of the API; that transport is not served yet.
+"""
+
+MEDIA = """\
+## Media types
+
+Every request may come, and every answer can be had, in JSON (`application/json`) and in MessagePack
+(`application/x-msgpack`; `application/msgpack` and `application/vnd.msgpack` mean the same). Fields, statuses
+and errors are the same in both. `Content-Type` says what a request is; anything else, and nothing, counts as
+JSON. `Accept` says what the answer should be, weighed by its `q`: of two media liked equally it is the one
+that is named more specifically, else JSON. A refusal of both media (`406`) is JSON.
+
+The body of a message may be anything that either of them can say. MessagePack goes to readers of MessagePack
+unchanged, to the byte, and so does JSON to readers of JSON. Across, a reader is shown
+
+| Posted as | To a reader of | |
+|---|---|---|
+| MessagePack | JSON | the same value. Bytes (`bin`) are `{"$base64": "…"}`, at any depth; NaN and \
+infinities `null`; a timestamp its RFC 3339 text; a key that is no text becomes one: bytes their base64, \
+anything else its JSON |
+| JSON | MessagePack | the same value. JSON nested more than 200 levels deep, or with a number beyond any \
+float, is its text (`str`) |
+
+A MessagePack body is refused with `400` when it nests more than 200 levels deep, and for extension types
+other than timestamps, texts that are not UTF-8, and integers that do not fit 64 bits with a sign. Metadata
+and patches in MessagePack may hold only what JSON has: text keys, finite numbers, no bytes, no timestamps.
+
+A post of `application/octet-stream` is one message, and the whole request body is its body: bytes, which may
+be empty. Its times are the query parameters `ttl` and `delay`. To readers it is a MessagePack `bin`, and so
+`{"$base64": "…"}` in JSON:
+
+    curl -i 'http://127.0.0.1:8888/v2/queues/photos/messages?ttl=3600' --data-binary @photo.jpg \\
+      -H 'Content-Type: application/octet-stream' -H 'X-Project-ID: demo' \\
+      -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c'
+
+A checksum is the same in every medium: it is of the body as readers of JSON are shown it.
 """
 
 CHECKS = """\
@@ -67,13 +103,13 @@ A request with several faults is answered for the first of them, in this order.
 | 1 | The server is not about to stop | `503` with `Retry-After: 2`; the connection is closed |
 | 2 | The path is known. No path but `/` and `/v2/` ends in a slash | `404`, a document with a title only |
 | 3 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
-| 4 | `Accept` admits JSON | `406` |
+| 4 | `Accept` admits JSON or MessagePack | `406` |
 | 5 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
 | 6 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
 | 7 | The queue's name and the project's length are allowed | `400` *Invalid queue identification* |
 | 8 | The path offers the method | `405` with `Allow` |
 | 9 | The caller has the role that the policy asks for | `403` *Not authorized* |
-| 10 | Query parameters can be read | `400` *Invalid parameter* |
+| 10 | Query parameters can be read; `ttl` and `delay` of a post only with bytes | `400` *Invalid parameter* |
 | 11 | The body is not too long: what its length says, and what really comes | `400` |
 | 12 | The body has the media type asked for (`PATCH` of a queue only) | `415` |
 | 13 | The body can be read, and its fields are there and of their types | `400` *Invalid request body* |
@@ -175,7 +211,11 @@ WIRE_MESSAGE = {
     "href": ("text", "where the message is; with `?claim_id=…` while it is claimed, ready to be deleted"),
     "ttl": ("integer", "seconds it lives, counted from the post; a claim may have made it longer"),
     "age": ("integer", "whole seconds since it was posted"),
-    "body": ("any JSON value", "as it was posted, to the byte, encrypted at rest or not"),
+    "body": (
+        "any value",
+        "as it was posted, to the byte, encrypted and compressed at rest or not; what one of the "
+        "[media](#media-types) lacks is shown as said there",
+    ),
     "checksum": ("text", "`MD5:…`; only with the setting `enable_checksum`, and not for a body of `null`"),
 }
 
@@ -195,7 +235,7 @@ async def protocol() -> str:
     """The whole page."""
     examples = await _examples()
     nested: dict[str, type[Struct]] = {}
-    parts = [INTRODUCTION, CHECKS, "## Operations\n", _overview()]
+    parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
     parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
     parts += [_wire_message(), PAGES, await _errors(), _home(), _things(nested)]
     return "\n".join(parts)
@@ -335,7 +375,7 @@ def _kind(annotation: Any) -> str:
         bool: "boolean",
         float: "number",
         bytes: "bytes",
-        Raw: "any JSON value",
+        Raw: "any value",
     }
     return names[origin]
 
@@ -403,7 +443,7 @@ def _anchor(heading: str) -> str:
 async def _errors() -> str:
     parts = [
         "## Errors\n",
-        "Every error is a JSON document with a `title`, and a `description` that says what was wrong and",
+        "Every error is a document with a `title`, and a `description` that says what was wrong and",
         "what is allowed; only unknown paths and methods have a title alone. The kinds of errors:\n",
         table(("Error", "Status", "Title unless stated otherwise", ""), list(_kinds(errors.ServiceError))),
         "Some errors in full:\n",

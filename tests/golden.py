@@ -6,6 +6,9 @@ stands in strings, so that a case shows what travels. In expected texts
     "<any>" "<int>" "<number>" "<str>" "<uuid>" "<id>" "<time>"    match a value of that kind,
     {name}                                            captures text, and stands for it from then on.
 
+A case about the length of JSON texts, or about media types themselves, is `json_only`; the others hold in
+MessagePack too.
+
 `answer` is the whole document; `has` names the keys that matter and leaves others open (lists stay whole).
 The query of an `href` is compared without regard to the order of its parameters. `facts` are fragments that
 the description of a fault must contain, whatever its wording.
@@ -45,6 +48,7 @@ class Case:
         self.name: str = data.pop("name")
         self.steps: list[Step] = data.pop("steps")
         self.settings: dict[str, str] = settings | data.pop("settings", {})
+        self.json_only: bool = data.pop("json_only", False)
         assert not data, f"{path.name}: {self.name}: what is {sorted(data)}?"
         self.id = f"{path.stem}: {self.name}"
 

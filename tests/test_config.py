@@ -157,6 +157,7 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         durability = "relaxed"
         drain_timeout = 2.5
         allowed_origin = ["https://a.example"]
+        compress_above = 10
         log_format = "json"
         log_level = "debug"
         default_message_ttl = 61
@@ -227,6 +228,7 @@ BAD = [
     ("drain_timeout", "30s", "a number from 0"),
     ("allowed_origin", "example.org", "a list of origins"),
     ("allowed_origin", "https://a.example,https://b.example/path", "a list of origins"),
+    ("compress_above", "-1", "a whole number from 0"),
     ("log_format", "xml", "console or json"),
     ("log_level", "loud", "debug, info, warning or error"),
     ("default_message_ttl", "59", "a whole number from 60"),

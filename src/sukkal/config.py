@@ -120,6 +120,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"allowed": "a list of origins such as https://example.org, or *"},
         ),
     ] = ()
+    compress_above: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_MOST,
+            description="Bodies of messages longer than this many bytes are compressed in the store, where "
+            "that saves a tenth or more; 0: none are.",
+        ),
+    ] = 4096
 
     log_format: Annotated[
         Literal["console", "json"],

@@ -16,7 +16,7 @@ class Message(Struct, frozen=True, kw_only=True):
     """One message as a store keeps it."""
 
     id: str  # unique in its queue, never used again
-    body: bytes  # as the producer sent it, never parsed between the two wires
+    body: bytes  # as the producer sent it, in a form that wire/bodies.py lists; opaque to stores
     ttl: int  # seconds, as asked for; a claim may have extended it
     created: float
     visible: float  # claimable from then on (created + delay)

@@ -83,7 +83,9 @@ class PurgeQueue(Struct, frozen=True, kw_only=True):
 
 
 class NewMessage(Struct, frozen=True, kw_only=True):
-    body: Raw  # any JSON value, as sent
+    """A message to be posted. Its body is in one of the forms that wire/bodies.py lists."""
+
+    body: Raw  # any value of JSON or MessagePack, as sent
     ttl: int | UnsetType = UNSET
     delay: int | UnsetType = UNSET
 

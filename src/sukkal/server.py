@@ -52,6 +52,7 @@ async def _serve(settings: Settings) -> int:
             backend,
             limits=settings.limits,
             encryption_key=settings.message_encryption_key,
+            compress_above=settings.compress_above,
             delete_with_claim_id=settings.message_delete_with_claim_id,
         )
         try:

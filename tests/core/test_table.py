@@ -8,6 +8,7 @@ from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.errors import Forbidden
 from sukkal.http.render import Renderers
 from sukkal.operations import PATH_FIELDS, TABLE, Body, Operation
+from sukkal.wire.media import JSON
 
 from .world import World
 
@@ -66,12 +67,12 @@ def test_success_and_failure_are_stated(operation: Operation) -> None:
 
 @every_operation
 def test_result_has_a_renderer_and_nothing_else_has_one(operation: Operation) -> None:
-    renderers = Renderers(queue_defaults={}, checksums=False).by_operation
+    renderers = Renderers(JSON, queue_defaults={}, checksums=False).by_operation
     assert (operation.name in renderers) == (operation.result is not None)
 
 
 def test_no_renderer_is_left_over() -> None:
-    renderers = Renderers(queue_defaults={}, checksums=False).by_operation
+    renderers = Renderers(JSON, queue_defaults={}, checksums=False).by_operation
     assert set(renderers) <= {row.name for row in TABLE}
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+from sukkal.core.compression import Compression
 from sukkal.model import Message, QueueKey, View
 from sukkal.stores.contract import Messages
 
@@ -10,9 +11,11 @@ from .audit import Counts, Seen
 ALL = View(include_claimed=True, include_delayed=True)
 PAGE = 1000
 
+_COMPRESSION = Compression(0)  # what servers stored with their setting is expanded with any
+
 
 def seen(message: Message) -> Seen:
-    body = json.loads(message.body)
+    body = json.loads(_COMPRESSION.expand(message.body))
     return Seen(body["number"], len(body["padding"]), message.id, message.claim)
 
 

@@ -3,7 +3,8 @@
 import pytest
 from asgi_caller import Web
 
-from sukkal.http.app import admits_json
+from sukkal.http.accept import chosen
+from sukkal.wire.media import JSON, MSGPACK
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from sukkal.http.app import admits_json
     ],
 )
 def test_json_is_admitted(accept: str) -> None:
-    assert admits_json(accept.encode())
+    assert chosen(accept.encode()) is JSON
 
 
 @pytest.mark.parametrize(
@@ -41,11 +42,52 @@ def test_json_is_admitted(accept: str) -> None:
         "application/* ; q = 0.000",
         "text/html, */*;q=0.0",
         "application/json;q=0, text/html",
-        "application/json;q=0, */*",  # the more specific range decides (RFC 9110, 12.5.1)
+        "application/x-msgpack;q=0",
+        "application/json;q=0, application/x-msgpack; q=0, */*",  # the more specific range decides
     ],
 )
-def test_json_is_excluded(accept: str) -> None:
-    assert not admits_json(accept.encode())
+def test_neither_medium_is_admitted(accept: str) -> None:
+    assert chosen(accept.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/x-msgpack",
+        "application/msgpack",
+        "Application/VND.MsgPack",
+        "application/x-msgpack;q=0.001",
+        "application/x-msgpack, */*",
+        "*/*, application/x-msgpack",
+        "application/x-msgpack, application/*;q=0.9",
+        "application/json;q=0.5, application/x-msgpack;q=0.6",
+        "application/json; q=0.5 , */*",
+        "application/json;q=0, */*",  # the more specific range decides (RFC 9110, 12.5.1)
+        "application/json;q=0, application/*;q=0.1",
+    ],
+)
+def test_messagepack_is_preferred(accept: str) -> None:
+    assert chosen(accept.encode()) is MSGPACK
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/json, application/x-msgpack",
+        "application/x-msgpack, application/json",
+        "application/x-msgpack;q=0.9, application/json;q=0.9",
+        "application/x-msgpack;q=0.9, */*",
+        "application/x-msgpack;q=0.5, application/json",
+        "application/x-msgpack;q=0, */*",
+        "application/json;q=nonsense",
+        "application/json;q=1.9",
+        "",
+        " ",
+        ",",
+    ],
+)
+def test_json_is_preferred(accept: str) -> None:
+    assert chosen(accept.encode()) is JSON
 
 
 async def test_refusal_says_what_is_served(web: Web) -> None:

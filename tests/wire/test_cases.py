@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 import pytest
 from golden import UUID, Captures, Case, Step, differences, load, read_json
 from http_caller import PATCH_TYPE, Answer, Caller
-from server_process import ServerPool
+from packed_caller import PackedCaller
+from server_process import ServerPool, ServerProcess
 from ws_caller import Reply, Socket, encode
 
 CASES = Path(__file__).parent / "cases"
@@ -51,8 +52,23 @@ class Cast(Generic[Speaker]):
 @pytest.mark.parametrize("store", [("--store", "memory:"), ()], ids=["memory", "embedded"])
 @pytest.mark.parametrize("case", load(CASES) + load(CASES / "http"), ids=lambda case: case.id)
 def test_case(case: Case, store: tuple[str, ...], servers: ServerPool) -> None:
-    server = servers.get(*store, **case.settings)
-    cast, captures = Cast(Caller, server.host, server.port), Captures()
+    play(case, servers.get(*store, **case.settings), Caller)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in load(CASES) + load(CASES / "http") if not case.json_only],
+    ids=lambda case: case.id,
+)
+def test_case_in_messagepack(case: Case, servers: ServerPool) -> None:
+    before = PackedCaller.packed
+    play(case, servers.get("--store", "memory:", **case.settings), PackedCaller)
+    assert PackedCaller.packed > before
+
+
+def play(case: Case, server: ServerProcess, kind: type[Caller]) -> None:
+    """Go through the steps of a case with callers of a kind."""
+    cast, captures = Cast(kind, server.host, server.port), Captures()
     try:
         for number, step in enumerate(case.steps, start=1):
             caller = cast.caller(step)

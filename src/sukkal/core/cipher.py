@@ -1,8 +1,8 @@
 """Encryption of message bodies at rest: AES-256 in Galois/counter mode.
 
 A sealed body is SEALED, a nonce of 12 bytes, then ciphertext with its tag; the id of the message is
-authenticated with it. No JSON text starts with the byte SEALED, so sealed and plain bodies stand side by
-side in a queue and each is read for what it is.
+authenticated with it. No other form of a body starts with the byte SEALED (see wire/bodies.py), so sealed
+and plain bodies stand side by side in a queue and each is read for what it is.
 """
 
 import hashlib

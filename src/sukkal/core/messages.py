@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
 from sukkal.core.catalog import Catalog
-from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.cipher import Cipher
+from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
@@ -29,6 +30,7 @@ class Messages:
         store: Store,
         limits: Limits,
         cipher: Cipher,
+        compression: Compression,
         notifier: Notifier,
         new_id: Callable[[float], str],
         *,
@@ -38,6 +40,7 @@ class Messages:
         self._store = store
         self._limits = limits
         self._cipher = cipher
+        self._compression = compression
         self._notifier = notifier
         self._new_id = new_id
         self._delete_with_claim_id = delete_with_claim_id
@@ -116,9 +119,13 @@ class Messages:
         ttl = queue.default_ttl if new.ttl is UNSET else new.ttl
         delay = queue.default_delay if new.delay is UNSET else new.delay
         body = bytes(new.body)
+        if len(body) > self._compression.above:
+            body = self._compression.compress(body)
+        if queue.encrypt:
+            body = self._cipher.seal(body, id_)
         return Message(
             id=id_,
-            body=self._cipher.seal(body, id_) if queue.encrypt else body,
+            body=body,
             ttl=ttl,
             created=ctx.now,
             visible=ctx.now + delay,
@@ -173,9 +180,12 @@ class Messages:
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
         for message in messages:
-            if message.body[0] == SEALED:
-                return [replace(m, body=self._cipher.open(m.body, m.id)) for m in messages]
+            if message.body[0] <= COMPRESSED:  # or sealed
+                return [replace(m, body=self._opened(m)) for m in messages]
         return messages
+
+    def _opened(self, message: Message) -> bytes:
+        return self._compression.expand(self._cipher.open(message.body, message.id))
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
         self._limits.check_message_limit(len(request.ids))

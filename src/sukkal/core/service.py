@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
+from sukkal.core.compression import Compression
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
 from sukkal.core.dispatch import Dispatcher, unavailable
@@ -34,6 +35,7 @@ class Service:
         *,
         limits: Limits | None = None,
         encryption_key: str | None = None,
+        compress_above: int = 0,
         delete_with_claim_id: bool = False,
         new_id: Callable[[float], str] | None = None,
     ) -> None:
@@ -50,7 +52,14 @@ class Service:
         )
         self._queues = queues = Containers(catalog, store, limits, subscriptions, may_encrypt=cipher.ready)
         self._messages = messages = Messages(
-            catalog, store, limits, cipher, notifier, new_id, delete_with_claim_id=delete_with_claim_id
+            catalog,
+            store,
+            limits,
+            cipher,
+            Compression(compress_above),
+            notifier,
+            new_id,
+            delete_with_claim_id=delete_with_claim_id,
         )
         claims = Claims(catalog, store, messages, limits, new_id)
         health = Health(backend, queues, messages, claims)

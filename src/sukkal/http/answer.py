@@ -45,6 +45,16 @@ class Answer(Struct, frozen=True):
         )
 
 
+class Refused(Exception):
+    """An answer that HTTP itself gives, before any operation is asked."""
+
+    def __init__(self, status: int, title: str, description: str | None = None, lines: bytes = b"") -> None:
+        super().__init__(title)
+        self.status = status
+        self.document = {"title": title} | ({"description": description} if description else {})
+        self.lines = lines
+
+
 def line(name: str, value: str) -> bytes:
     """One header line. The value must not come from a caller unchecked: it is not quoted."""
     return f"{name}: {value}\r\n".encode()

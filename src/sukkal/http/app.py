@@ -6,24 +6,22 @@ document. Everything about queues, messages and claims is decided behind `Servic
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import lru_cache
 from typing import Any
 
 from sukkal.core.context import Context
 from sukkal.core.service import Service
-from sukkal.errors import InvalidBody, ServiceError
-from sukkal.http import identity
-from sukkal.http.answer import CLOSE, EXCHANGE, JSON, Answer, Exchange, line, split
-from sukkal.http.render import Renderers, encode
-from sukkal.http.routes import Endpoint, Router
+from sukkal.errors import ServiceError
+from sukkal.http import content, identity
+from sukkal.http.accept import chosen
+from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
+from sukkal.http.render import Renderers
+from sukkal.http.routes import Router
 from sukkal.limits import MAX_PROJECT
-from sukkal.operations import PATCH_MEDIA_TYPE, TABLE, Body, Operation
-from sukkal.wire import media
-from sukkal.wire.fields import fields as read_fields
+from sukkal.operations import TABLE, Body, Operation
 from sukkal.wire.home import VERSIONS, home_document
 from sukkal.wire.identity import ClientIds, RequestIds, bad_name
+from sukkal.wire.media import JSON, MSGPACK, Medium
 from sukkal.wire.status import status_of
 
 log = logging.getLogger(__name__)
@@ -35,21 +33,10 @@ Headers = Mapping[bytes, bytes]
 
 FORM = b"application/x-www-form-urlencoded"
 RETRY_AFTER = "2"  # seconds, for a caller that meets a server about to stop
-CACHEABLE = line("cache-control", "max-age=86400")
+VARIES = line("vary", "Accept")
+CACHEABLE = line("cache-control", "max-age=86400") + VARIES
+MEDIA = (JSON, MSGPACK)
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
-MEDIA_RANGES = (JSON, b"application/*", b"*/*")  # that match JSON, the most specific first
-
-_REFUSES = re.compile(rb"q\s*=\s*0(\.0*)?")
-
-
-class Refused(Exception):
-    """An answer that HTTP itself gives, before any operation is asked."""
-
-    def __init__(self, status: int, title: str, description: str | None = None, lines: bytes = b"") -> None:
-        super().__init__(title)
-        self.status = status
-        self.document = {"title": title} | ({"description": description} if description else {})
-        self.lines = lines
 
 
 class HungUp(Exception):
@@ -76,9 +63,11 @@ class HttpApp:
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
         self._router = Router(op for op in TABLE if admin_mode or not op.admin)
-        self._home = home_document(admin_mode=admin_mode)
-        renderers = Renderers(queue_defaults=service.queue_defaults, checksums=checksums)
-        self._renderers = renderers.by_operation
+        self._home = {medium: home_document(admin_mode=admin_mode, medium=medium) for medium in MEDIA}
+        self._renderers = {
+            medium: Renderers(medium, queue_defaults=service.queue_defaults, checksums=checksums)
+            for medium in MEDIA
+        }
 
     async def drained(self) -> None:
         """Return when no request is in flight."""
@@ -97,14 +86,16 @@ class HttpApp:
                     raise _stopping()
                 answer = await self._answer(scope, receive, exchange, request_id)
             except Refused as refused:
-                answer = _error(refused.status, refused.document, refused.lines)
+                answer = _error(scope, refused.status, refused.document, refused.lines)
             except ServiceError as error:
-                answer = _error(status_of(error), {"title": error.title, "description": error.message})
+                document = {"title": error.title, "description": error.message}
+                answer = _error(scope, status_of(error), document)
             except HungUp:
                 return
             except Exception:
                 log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
                 answer = _error(
+                    scope,
                     500,
                     {
                         "title": "Internal server error",
@@ -124,7 +115,7 @@ class HttpApp:
     ) -> Answer:
         path, method = scope["path"], scope["method"]
         if path == "/":
-            return self._versions(method)
+            return self._versions(scope)
         found = self._router.match(path)
         if found is None and path != "/v2/":
             raise Refused(404, "404 Not Found")
@@ -134,12 +125,13 @@ class HttpApp:
         if b"content-type" in headers and b"content-length" in headers:
             _check_content_type(headers[b"content-type"])
         accept = headers.get(b"accept")
-        if accept is not None and not admits_json(accept):
+        medium = JSON if accept is None else chosen(accept)
+        if medium is None:
             raise Refused(
                 406,
                 "406 Not Acceptable",
-                "Endpoint only serves `application/json`; specify client-side media type support "
-                'with the "Accept" header.',
+                "Endpoint only serves `application/json` and `application/x-msgpack`; specify client-side "
+                'media type support with the "Accept" header.',
             )
         client = self._client_ids.read(headers.get(identity.CLIENT_HEADER))
         ctx = Context(
@@ -150,7 +142,7 @@ class HttpApp:
             roles=identity.roles(headers),
         )
         if found is None:
-            return self._home_document(method)
+            return self._home_document(method, medium)
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
             raise bad_name()
@@ -164,26 +156,35 @@ class HttpApp:
         if query:
             fields |= endpoint.query.fields(query)
         if operation.body is not Body.NONE:
+            sent = content.media_type(headers.get(b"content-type", b""))
+            octets = sent == content.OCTETS and operation.body is Body.MESSAGES
+            times = content.octets_times(query) if octets else {}
             raw = await self._read_body(operation, ctx, headers, receive, exchange, fields["queue"])
-            fields |= _body_fields(endpoint, raw, headers)
+            if octets:
+                fields |= content.octets_fields(raw, times)
+            else:
+                fields |= content.body_fields(endpoint, raw, sent, announced=b"content-length" in headers)
         request = operation.request(**fields)
         result = await self._service.call(operation, ctx, request)
-        renderer = self._renderers.get(operation.name)
+        renderers = self._renderers[medium]
+        renderer = renderers.by_operation.get(operation.name)
         if renderer is None:
-            return Answer(operation.success[0])
+            return Answer(operation.success[0], media_type=renderers.media_type)
         return renderer(ctx, request, result)
 
-    def _versions(self, method: str) -> Answer:
-        if method == "OPTIONS":
+    def _versions(self, scope: Scope) -> Answer:
+        if scope["method"] == "OPTIONS":
             return Answer(200)
-        if method != "GET":
+        if scope["method"] != "GET":
             raise _method_not_allowed("GET, OPTIONS")
-        return Answer(300, VERSIONS)
+        medium = _preferred(scope)
+        return Answer(300, medium.encode(VERSIONS), media_type=medium.name.encode())
 
-    def _home_document(self, method: str) -> Answer:
+    def _home_document(self, method: str, medium: Medium) -> Answer:
         if method != "GET":
             raise _method_not_allowed("GET, OPTIONS")
-        return Answer(200, self._home, CACHEABLE, b"application/json-home")
+        media_type = b"application/json-home" if medium is JSON else medium.name.encode()
+        return Answer(200, self._home[medium], CACHEABLE, media_type)
 
     # --- bodies --------------------------------------------------------------------------------------
 
@@ -212,31 +213,6 @@ class HttpApp:
         raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
 
 
-def _body_fields(endpoint: Endpoint, raw: bytes, headers: Headers) -> dict[str, Any]:
-    """The fields of the request that its body fills."""
-    form = endpoint.operation.body
-    if form is Body.MESSAGES:
-        if not raw:
-            raise _no_body(headers)
-        return {"messages": media.JSON.messages(raw)}
-    if form is Body.CHANGES:
-        _check_patch_type(headers.get(b"content-type", b""))
-        if not raw:
-            raise InvalidBody("PATCH body could not be empty for update.")
-        changes = media.JSON.document(raw)
-        if not isinstance(changes, list):
-            raise InvalidBody("Request body must be a JSON array of operation objects.")
-        return {"changes": changes}
-    if not raw:
-        if form is Body.REQUIRED:
-            raise _no_body(headers)
-        return {}
-    document = media.JSON.object(raw)
-    if form is Body.METADATA:
-        return {"metadata": document}
-    return read_fields(document, endpoint.body_types, endpoint.operation.required)
-
-
 def _headers(given: list[tuple[bytes, bytes]]) -> Headers:
     """Headers by name; those given more than once are joined by commas, as HTTP has it."""
     headers = dict(given)
@@ -253,29 +229,9 @@ def _check_content_type(value: bytes) -> None:
             400,
             "Invalid Content-Type",
             "Endpoint does not accept `application/x-www-form-urlencoded` content; currently supported "
-            "media type is `application/json`; specify proper client-side media type with the "
-            '"Content-Type" header.',
+            "media types are `application/json` and `application/x-msgpack`; specify proper client-side "
+            'media type with the "Content-Type" header.',
         )
-
-
-def _check_patch_type(value: bytes) -> None:
-    if value.split(b";")[0].strip() != PATCH_MEDIA_TYPE.encode():
-        raise Refused(
-            415,
-            "415 Unsupported Media Type",
-            f"Accepted media type for PATCH: {{'Accept-Patch': '{PATCH_MEDIA_TYPE}'}}.",
-        )
-
-
-@lru_cache(256)
-def admits_json(accept: bytes) -> bool:
-    """Whether an `Accept` header admits JSON: what its most specific matching range says."""
-    found: dict[bytes, bool] = {}
-    for media_range in accept.lower().split(b","):
-        name, *parameters = (part.strip() for part in media_range.split(b";"))
-        if name in MEDIA_RANGES:
-            found[name] = not any(_REFUSES.fullmatch(parameter) for parameter in parameters)
-    return next((found[name] for name in MEDIA_RANGES if name in found), not accept.strip())
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -293,13 +249,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return body
 
 
-def _no_body(headers: Headers) -> InvalidBody:
-    """An empty body is unparsable JSON; none at all is missing."""
-    if b"content-length" in headers:
-        return InvalidBody("Request body could not be parsed.")
-    return InvalidBody("Request body can not be empty")
-
-
 def _method_not_allowed(allow: str) -> Refused:
     return Refused(405, "405 Method Not Allowed", None, line("allow", allow))
 
@@ -313,5 +262,12 @@ def _stopping() -> Refused:
     )
 
 
-def _error(status: int, document: dict[str, str], lines: bytes = b"") -> Answer:
-    return Answer(status, encode(document), b"vary: Accept\r\n" + lines)
+def _preferred(scope: Scope) -> Medium:
+    """The medium for an answer that is given whatever the caller accepts."""
+    accept = _headers(scope["headers"]).get(b"accept", b"")
+    return chosen(accept) or JSON
+
+
+def _error(scope: Scope, status: int, document: dict[str, str], lines: bytes = b"") -> Answer:
+    medium = _preferred(scope)
+    return Answer(status, medium.encode(document), VARIES + lines, medium.name.encode())

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from sukkal import requests as r
@@ -14,9 +13,7 @@ from sukkal.http.answer import Answer, line
 from sukkal.model import Edge, Message, Queue
 from sukkal.wire import links
 from sukkal.wire.checksum import checksum
-
-encode = msgspec.json.Encoder().encode
-
+from sukkal.wire.media import Medium
 
 LONGEST_LOCATION = 32 * 1024  # characters
 KEPT_PAGES = 256
@@ -89,9 +86,6 @@ class _Queues(Struct):
     count: int | UnsetType = UNSET
 
 
-_EMPTY_PAGE = encode(_Page([], []))
-
-
 class _KeptPage(NamedTuple):
     """A page as it was written out. Holding the list keeps its identity from being used again."""
 
@@ -109,9 +103,13 @@ Renderer = Callable[[Context, Any, Any], Answer]  # context, request, result
 
 
 class Renderers:
-    """Answers by operation name."""
+    """Answers by operation name, in one medium."""
 
-    def __init__(self, *, queue_defaults: dict[str, Any], checksums: bool) -> None:
+    def __init__(self, medium: Medium, *, queue_defaults: dict[str, Any], checksums: bool) -> None:
+        self.media_type = medium.name.encode()
+        self._medium = medium
+        self._encode = medium.encode
+        self._empty_page = self._answer(200, _Page([], []))
         self._queue_defaults = queue_defaults
         self._checksums = checksums
         self._pages: dict[int, _KeptPage] = {}
@@ -130,6 +128,9 @@ class Renderers:
             "claims.get": self._claim,
             "health.get": self._health,
         }
+
+    def _answer(self, status: int, document: Any, lines: bytes = b"") -> Answer:
+        return Answer(status, self._encode(document), lines, self.media_type)
 
     # --- queues --------------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class Renderers:
             next_links,
             UNSET if result.count is None else result.count,
         )
-        return Answer(200, encode(page))
+        return self._answer(200, page)
 
     def _queue(self, queue: Queue, detailed: bool) -> _Queue:
         metadata: dict[str, Any] | UnsetType = UNSET
@@ -159,10 +160,11 @@ class Renderers:
         return _Queue(queue.name, links.queue(queue.name), metadata)
 
     def _created_queue(self, _ctx: Context, request: r.CreateQueue, result: r.QueueCreated) -> Answer:
-        return Answer(201 if result.created else 204, b"", _location(links.queue(request.queue)))
+        location = _location(links.queue(request.queue))
+        return Answer(201 if result.created else 204, b"", location, self.media_type)
 
     def _metadata(self, _ctx: Context, _request: Any, result: r.QueueMetadata) -> Answer:
-        return Answer(200, encode(result.shown))
+        return self._answer(200, result.shown)
 
     def _stats(self, ctx: Context, request: r.GetQueueStats, result: r.QueueStats) -> Answer:
         def edge(found: Edge | None) -> _Edge | UnsetType:
@@ -178,19 +180,20 @@ class Renderers:
             edge(result.oldest),
             edge(result.newest),
         )
-        return Answer(200, encode(_Messages(counts)))  # type: ignore[arg-type]
+        return self._answer(200, _Messages(counts))  # type: ignore[arg-type]
 
     # --- messages ------------------------------------------------------------------------------------
 
     def _wire(self, ctx: Context, queue: str, found: list[Message]) -> list[_Message]:
         now, base = ctx.now, links.messages(queue) + "/"
+        show, verbatim_above = self._medium.show, self._medium.verbatim_above
         messages = [
             _Message(
                 m.id,
                 base + m.id if m.claim is None else links.message(queue, m.id, m.claim),
                 m.ttl,
                 int(now - m.created) if now > m.created else 0,
-                Raw(m.body),
+                Raw(m.body) if m.body[0] > verbatim_above else show(m.body),
             )
             for m in found
         ]
@@ -202,7 +205,7 @@ class Renderers:
     def _page(self, ctx: Context, request: r.ListMessages, result: r.MessageList) -> Answer:
         found, now = result.messages, ctx.now
         if not found:
-            return Answer(200, _EMPTY_PAGE)
+            return self._empty_page
         query = _page_query(request.limit, request.echo, request.include_claimed, result.include_delayed)
         # Readers of one feed ask for the same page again and again; it is written out once a second.
         ages = [int(now - m.created) for m in found]
@@ -211,7 +214,7 @@ class Renderers:
             return kept.answer
         marker = links.query({"marker": found[-1].marker})
         href = f"{links.messages(request.queue)}?{query}{marker}"
-        answer = Answer(200, encode(_Page(self._wire(ctx, request.queue, found), [_Link("next", href)])))
+        answer = self._answer(200, _Page(self._wire(ctx, request.queue, found), [_Link("next", href)]))
         if len(answer.body) <= KEPT_BYTES:
             if len(self._pages) >= KEPT_PAGES:
                 del self._pages[next(iter(self._pages))]
@@ -224,12 +227,11 @@ class Renderers:
     def _messages(
         self, status: int, ctx: Context, queue: str, found: list[Message], location: str | None = None
     ) -> Answer:
-        return Answer(
-            status, encode(_Messages(self._wire(ctx, queue, found))), _location(location) if location else b""
-        )
+        lines = _location(location) if location else b""
+        return self._answer(status, _Messages(self._wire(ctx, queue, found)), lines)
 
     def _one(self, ctx: Context, request: r.GetMessage, result: Message) -> Answer:
-        return Answer(200, encode(self._wire(ctx, request.queue, [result])[0]))
+        return self._answer(200, self._wire(ctx, request.queue, [result])[0])
 
     def _posted(self, _ctx: Context, request: r.PostMessages, result: r.MessagesPosted) -> Answer:
         base = links.messages(request.queue)
@@ -237,30 +239,30 @@ class Renderers:
         location = f"{base}?ids={','.join(result.ids)}"
         # Clients give up on a header over 64 KiB, though the messages are stored; the body names them too.
         lines = _location(location) if len(location) <= LONGEST_LOCATION else b""
-        return Answer(201, encode({"resources": resources}), lines)
+        return self._answer(201, {"resources": resources}, lines)
 
     def _popped(self, ctx: Context, _request: r.DeleteMessages, result: r.MessagesPopped | None) -> Answer:
         if result is None:
-            return Answer(204)
+            return Answer(204, media_type=self.media_type)
         messages = [
             _Popped(
                 m.id,
                 _age(ctx, m.created),
                 m.ttl,
-                Raw(m.body),
+                self._medium.show(m.body),
                 m.claim,
                 m.claim_count,
                 checksum(m.body) if self._checksums else UNSET,
             )
             for m in result.messages
         ]
-        return Answer(200, encode(_Messages(messages)))
+        return self._answer(200, _Messages(messages))
 
     # --- claims --------------------------------------------------------------------------------------
 
     def _claimed(self, ctx: Context, request: r.CreateClaim, result: r.Claimed) -> Answer:
         if result.id is None:
-            return Answer(204)
+            return Answer(204, media_type=self.media_type)
         location = links.claim(request.queue, result.id)
         return self._messages(201, ctx, request.queue, result.messages, location)
 
@@ -272,12 +274,12 @@ class Renderers:
             self._wire(ctx, request.queue, result.messages),
             links.claim(request.queue, lease.id),
         )
-        return Answer(200, encode(claim))
+        return self._answer(200, claim)
 
     # --- the service itself --------------------------------------------------------------------------
 
     def _health(self, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Answer:
-        return Answer(200, encode(result))
+        return self._answer(200, result)
 
 
 def _age(ctx: Context, since: float) -> int:

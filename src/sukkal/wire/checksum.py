@@ -5,9 +5,15 @@ import json
 
 from msgspec import UNSET, UnsetType
 
+from sukkal.wire import bodies
+
 
 def checksum(body: bytes) -> str | UnsetType:
-    """`MD5:<hex>` over the body's JSON text in the API's canonical form; nothing for null."""
+    """`MD5:<hex>` over the body's JSON text in the API's canonical form; nothing for null.
+
+    The same in every medium: of a body that is no JSON it is over what readers of JSON are shown.
+    """
+    body = bodies.as_json(body)
     if body == b"null":
         return UNSET
     try:

@@ -2,28 +2,25 @@
 
 from typing import Any
 
-import msgspec
-
 from sukkal.operations import TABLE, Operation
+from sukkal.wire.media import JSON, Medium
 
-VERSIONS = msgspec.json.encode(
-    {
-        "versions": [
-            {
-                "id": "2",
-                "status": "CURRENT",
-                "updated": "2014-9-24T04:06:47Z",
-                "media-types": [
-                    {
-                        "base": "application/json",
-                        "type": "application/vnd.openstack.messaging-v2+json",
-                    }
-                ],
-                "links": [{"href": "/v2/", "rel": "self"}],
-            }
-        ]
-    }
-)
+VERSIONS: dict[str, Any] = {
+    "versions": [
+        {
+            "id": "2",
+            "status": "CURRENT",
+            "updated": "2014-9-24T04:06:47Z",
+            "media-types": [
+                {
+                    "base": "application/json",
+                    "type": "application/vnd.openstack.messaging-v2+json",
+                }
+            ],
+            "links": [{"href": "/v2/", "rel": "self"}],
+        }
+    ]
+}
 
 # Query variables that a relation's template names. Fixed by the API, which leaves some parameters out, and
 # calls one by another name (`claim` for `claim_id`).
@@ -46,14 +43,14 @@ _PARAMETERS = {
 _METHOD_ORDER = ("GET", "PUT", "DELETE", "PATCH", "POST")
 
 
-def home_document(*, admin_mode: bool) -> bytes:
+def home_document(*, admin_mode: bool, medium: Medium = JSON) -> bytes:
     """The home document, from the table."""
     relations: dict[str, list[Operation]] = {}
     for operation in TABLE:
         if operation.relation and (admin_mode or not operation.admin):
             relations.setdefault(operation.relation, []).append(operation)
     resources = {f"rel/{name}": _resource(name, rows) for name, rows in relations.items()}
-    return msgspec.json.encode({"resources": resources})
+    return medium.encode({"resources": resources})
 
 
 def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
