@@ -26,7 +26,7 @@ _NAMELESS = ("ping_node", "check_node_health", HOME)  # asked by nobody in parti
 _WITHOUT_BODY = (*_NAMELESS, *NOT_OFFERED, AUTHENTICATE, "queue_list")  # none is needed
 
 # Fields that only a query string fills; here such keys are ignored, like all that are unknown.
-_QUERY_ONLY = ("name", "with_count", "filters")
+QUERY_ONLY = ("name", "with_count", "filters")
 
 _KEYS = {name: key for key, name in PATH_FIELDS.items()} | {"ids": "message_ids"}
 
@@ -62,7 +62,7 @@ class Action:
         self.needs_body = name not in _WITHOUT_BODY
         self.raw_field = _RAW.get(operation.name) if operation else None
         fields = _fields(operation) if operation else []
-        body = msgspec.defstruct(name, fields, rename=_KEYS, kw_only=True)
+        body = msgspec.defstruct(name, fields, rename=wire_name, kw_only=True)
         self._readers: dict[Kind, Callable[[bytes | Raw], Struct]] = {
             kind: kind.medium.decoder(body) for kind in KINDS
         }
@@ -86,6 +86,11 @@ class Action:
         return headers.project is not None and headers.client is not None
 
 
+def wire_name(field_name: str) -> str:
+    """The key that fills a field of a request."""
+    return _KEYS.get(field_name, field_name)
+
+
 def _fields(operation: Operation) -> list[Any]:
     """What a body may hold, as `defstruct` wants it."""
     raw = _RAW.get(operation.name)
@@ -93,7 +98,7 @@ def _fields(operation: Operation) -> list[Any]:
     return [
         (f.name, Raw if f.name == raw else types[f.name], *_default(f, raw))
         for f in msgspec.structs.fields(operation.request)
-        if f.name not in _QUERY_ONLY
+        if f.name not in QUERY_ONLY
     ]
 
 
