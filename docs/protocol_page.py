@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+import socket_section
 from conversation import Conversation, Exchange
 from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 
@@ -30,9 +31,9 @@ source, and every example was asked of the service itself. Names of fields and t
 descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
-[Order of checks](#order-of-checks) · [Operations](#operations) · [A message](#a-message) · [Pages](#pages) ·
-[Waiting](#waiting) · [Event streams](#event-streams) · [Errors](#errors) · [Home document](#home-document) ·
-[Things in results](#things-in-results)
+[Order of checks](#order-of-checks) · [Operations](#operations) · [Over a WebSocket](#over-a-websocket) ·
+[A message](#a-message) · [Pages](#pages) · [Waiting](#waiting) · [Event streams](#event-streams) ·
+[Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
 ## What every request needs
 
@@ -60,7 +61,7 @@ known path answers `200`.
 A header that is sent more than once counts as one, its values joined with commas. Of a key that a JSON object
 has twice, the last counts. Whole numbers that do not fit 64 bits are refused.
 
-The names of WebSocket actions are those of the API; that transport is not served yet.
+All of this can also be asked [over a WebSocket](#over-a-websocket), in other words.
 """
 
 MEDIA = """\
@@ -297,7 +298,16 @@ async def protocol() -> str:
     nested: dict[str, type[Struct]] = {}
     parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
     parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
-    parts += [_wire_message(), PAGES, WAITING, STREAMS, await _errors(), _home(), _things(nested)]
+    parts += [
+        await socket_section.section(),
+        _wire_message(),
+        PAGES,
+        WAITING,
+        STREAMS,
+        await _errors(),
+        _home(),
+        _things(nested),
+    ]
     return "\n".join(parts)
 
 

@@ -25,12 +25,14 @@ HEADERS = {"Client-ID": "3381af92-2b9e-11e3-b191-71861300734c", "X-Project-ID": 
 class Site:
     """The service, its server and their address."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, encryption_key: str | None = None, **options: Any) -> None:
         self.stage = Stage()
-        self.service = Service(self.stage)
+        self.service = Service(self.stage, encryption_key=encryption_key)
         self.now = NOW
         self.responder = Responder(self.service, clock=lambda: self.now)
-        self.sockets = WebSocketApp(self.responder, **options)
+        self.sockets = WebSocketApp(
+            self.responder, self.service.subscriptions, clock=lambda: self.now, **options
+        )
         self.http = HttpApp(self.service, clock=lambda: self.now)
         self.port = 0
 

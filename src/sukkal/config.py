@@ -160,6 +160,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_claim_ttl: Annotated[
         int, Meta(ge=MIN_TTL, le=_MOST, description="Seconds a claim is held when it does not say.")
     ] = _LIMITS.default_claim_ttl
+    default_subscription_ttl: Annotated[
+        int,
+        Meta(ge=MIN_TTL, le=_MOST, description="Seconds a subscription lives when it does not say."),
+    ] = _LIMITS.default_subscription_ttl
     max_claim_ttl: Annotated[
         int, Meta(ge=MIN_TTL, le=_MOST, description="The longest hold of a claim, in seconds.")
     ] = _LIMITS.max_claim_ttl
@@ -185,6 +189,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="The most messages in one page of a listing, and the most ids in one request.",
         ),
     ] = _LIMITS.max_messages_per_page
+    max_subscriptions_per_page: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most subscriptions in one page of a listing.")
+    ] = _LIMITS.max_subscriptions_per_page
     max_messages_per_claim_or_pop: Annotated[
         int, Meta(ge=1, le=_MOST, description="The most messages one claim or pop hands out.")
     ] = _LIMITS.max_messages_per_claim_or_pop

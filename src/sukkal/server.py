@@ -81,6 +81,9 @@ async def _serve(settings: Settings) -> int:
                 admin_mode=settings.admin_mode,
                 checksums=settings.enable_checksum,
             ),
+            service.subscriptions,
+            clock=clock.now,
+            address=_address(listeners[-1]),
             origins=settings.allowed_origin,
             most_bytes=_longest_frame(settings.limits),
         )

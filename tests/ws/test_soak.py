@@ -29,6 +29,8 @@ async def come_and_go(site: Site, chance: random.Random) -> str:
         if way == "without a word":
             return way
         await ask(socket, post("q", 1))
+        if chance.random() < 0.3:
+            await ask(socket, text("subscription_create", queue_name=chance.choice("abc")))
         match way:
             case "abrupt":
                 socket.transport.abort()
@@ -53,7 +55,7 @@ async def visit(site: Site, times: int, chance: random.Random) -> Counter[str]:
         return Counter([await come_and_go(site, chance) for _ in range(count)])
 
     counts = await asyncio.gather(*(visitor(times // AT_ONCE) for _ in range(AT_ONCE)))
-    await until(lambda: not site.sockets.connections and not site.http.in_flight)
+    await until(lambda: not site.sockets.connections and not site.sockets._leaving)
     return sum(counts, Counter())
 
 

@@ -16,6 +16,8 @@ from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
+from sukkal.core.notifier import Notifier
+from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
@@ -51,7 +53,13 @@ class Service:
         self._backend = backend
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
-        self._queues = queues = Containers(catalog, store, waiting, limits, may_encrypt=cipher.ready)
+        notifier = Notifier()
+        self.subscriptions = subscriptions = Subscriptions(
+            catalog, backend.documents, limits, notifier, new_id
+        )
+        self._queues = queues = Containers(
+            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
+        )
         self._messages = messages = Messages(
             catalog,
             store,
@@ -59,6 +67,7 @@ class Service:
             limits,
             cipher,
             Compression(compress_above),
+            notifier,
             new_id,
             delete_with_claim_id=delete_with_claim_id,
         )
@@ -86,6 +95,10 @@ class Service:
                 "claims.get": claims.get,
                 "claims.renew": claims.renew,
                 "claims.release": claims.release,
+                "subscriptions.list": subscriptions.page,
+                "subscriptions.create": subscriptions.create,
+                "subscriptions.get": subscriptions.get,
+                "subscriptions.delete": subscriptions.delete,
             }
         )
         self.authorize = self.dispatcher.authorize

@@ -59,6 +59,7 @@ class _Transport:
         self._transport = transport
         self._outbox = outbox
         self._kept: list[bytes] = []
+        self._size = 0  # of what is kept
         self.abort = transport.abort
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
@@ -70,15 +71,16 @@ class _Transport:
         if not self._kept:
             self._outbox.add(self)
         self._kept.append(data)
+        self._size += len(data)
 
     def flush(self) -> None:
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not on their way yet."""
-        return self._transport.get_write_buffer_size() + sum(map(len, self._kept))
+        return self._transport.get_write_buffer_size() + self._size
 
     def write_eof(self) -> None:
         self.flush()

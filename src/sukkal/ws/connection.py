@@ -21,6 +21,8 @@ from sukkal.ws.session import Session
 if TYPE_CHECKING:
     from sukkal.ws.app import WebSocketApp
 
+MOST_UNTAKEN = 4 * 1024 * 1024  # bytes sent and not taken; then notifications are too many
+
 GOING_AWAY = 1001
 POLICY = 1008
 
@@ -124,6 +126,12 @@ class Connection(asyncio.Protocol):
         if self._wire.state is State.OPEN:
             (self._wire.send_binary if binary else self._wire.send_text)(data)
             self._flush()
+
+    def notify(self, data: bytes, *, binary: bool) -> None:
+        if self._transport.get_write_buffer_size() + len(data) > MOST_UNTAKEN:
+            self.close(POLICY, "Notifications are not taken.")
+        else:
+            self.send(data, binary=binary)
 
     def _flush(self) -> None:
         for data in self._wire.data_to_send():  # an empty one means the end
