@@ -10,7 +10,15 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # tests share modules; importlib mode adds no folder by itself
 
 from http_caller import Caller
+from redis_servers import SHARED
 from server_process import ServerPool, ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_redis_left_behind() -> Iterator[None]:
+    """End the server that stores share, if some test has started it."""
+    yield
+    SHARED.stop()
 
 
 @pytest.fixture(scope="session")

@@ -435,3 +435,24 @@ def test_example_in_the_page_is_right(tmp_path: Path) -> None:
     example = re.search(r"```toml\n(.*?)```", config.markdown(), re.DOTALL)
     assert example
     assert settings_from(tmp_path, example[1]).max_message_ttl == 86400
+
+
+# Credentials
+
+
+@pytest.mark.parametrize(
+    "uri, shown",
+    [
+        ("sqlite:///data/a@b.db", "sqlite:///data/a@b.db"),
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://u:secret@h:6379/0?prefix=a@b", "redis://h:6379/0?prefix=a@b"),
+        ("redis://:sec/ret@h", "redis://h"),
+        ("redis+sentinel://:s@a,b/main?sentinel_password=secret&timeout=1", "redis+sentinel://a,b/main?"),
+    ],
+)
+def test_store_is_shown_without_its_credentials(uri: str, shown: str) -> None:
+    assert config.without_credentials(uri).startswith(shown)
+    settings = environment(SUKKAL_STORE=uri)
+    assert settings.store == uri
+    assert "secret" not in repr(settings)
+    assert "sec/ret" not in repr(settings)

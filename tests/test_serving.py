@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import redis_servers
 from http_caller import Caller
 from raw_socket import Wire
 from server_process import ServerProcess, running
@@ -173,3 +174,29 @@ def test_browser_page_of_an_allowed_origin_may_call(tmp_path: Path) -> None:
         assert "Client-id" in preflight.headers["access-control-allow-headers"]
         other = caller("GET", "/v2/queues", headers={"Origin": "https://elsewhere.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_store_on_redis_serves_and_tells_no_password(tmp_path: Path) -> None:
+    with redis_servers.started("--requirepass", "secret") as redis:
+        uri = f"redis://:secret@127.0.0.1:{redis.port}"
+        with running(tmp_path, "--store", uri) as server:
+            caller = Caller(server.host, server.port, project="acme")
+            posted = {"messages": [{"body": "kept", "ttl": 60}]}
+            assert caller("POST", "/v2/queues/orders/messages", posted).status == 201
+            listed = caller("GET", "/v2/queues/orders/messages?echo=true").json["messages"]
+            assert [message["body"] for message in listed] == ["kept"]
+            caller.close()
+        assert "redis://127.0.0.1" in server.log
+        assert "relaxed" in server.log
+        assert "secret" not in server.log
+        failed = start("--store", uri.replace("secret", "secret2"))
+    assert failed.returncode == 1
+    assert "secret" not in failed.stderr + failed.stdout
+
+
+def test_store_uri_that_cannot_be_used_is_refused_in_a_sentence() -> None:
+    for uri, why in [("redis://:secret@h/x", "database"), ("nosql://:secret@h", "rediss:")]:
+        failed = start("--store", uri)
+        assert failed.returncode == 2
+        assert why in failed.stderr
+        assert "secret" not in failed.stderr

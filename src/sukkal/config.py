@@ -10,6 +10,7 @@ Flags win over the environment, the environment over the file, the file over the
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -94,8 +95,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             pattern=r"^[a-z][a-z0-9+.\-]*:",
             description="Where everything is kept: `sqlite:` is the embedded durable store under the data "
-            "directory, `memory:` forgets everything at exit.",
-            extra={"allowed": "a store's URI, such as sqlite: or memory:"},
+            "directory, `redis://host:port/database` a Redis or Valkey server that several processes may "
+            "share, `memory:` forgets everything at exit. See docs/stores.md.",
+            extra={"allowed": "a store's URI, such as sqlite: or redis://localhost"},
         ),
     ] = "sqlite:"
     durability: Annotated[
@@ -464,8 +466,16 @@ def _meant(name: str, spell: Callable[[str], str] = str) -> str:
 def _show(name: str, value: object) -> str:
     if name in _SECRETS and value is not None:
         return "(hidden)"
+    if name == "store" and isinstance(value, str):
+        value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def without_credentials(uri: str) -> str:
+    """A store's URI as it may be shown."""
+    uri = re.sub(r"^([^:/?#]+://)(?!/)[^?]*@", r"\1", uri)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1(hidden)", uri)
 
 
 def _variable(name: str) -> str:

@@ -70,6 +70,10 @@ class Unavailable(ServiceError):
     default_title = "Service temporarily unavailable"
 
 
+class BadStoreURI(ValueError):
+    """The URI of a store that cannot be used; one sentence for the operator, without credentials."""
+
+
 class StoreUnavailable(Exception):
     """The backend cannot be reached or did not take the write; nothing of the call is acknowledged."""
 

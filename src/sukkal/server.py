@@ -14,18 +14,18 @@ from typing import Any
 import structlog
 import uvloop
 
-from sukkal.config import BadSetting, Settings
+from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.service import Service
-from sukkal.errors import AddressInUse
+from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
 from sukkal.stores.contract import Backend, Trait
-from sukkal.stores.registry import UnknownScheme, open_backend
+from sukkal.stores.registry import open_backend
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
 from sukkal.ws.responder import Responder
@@ -163,7 +163,7 @@ def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket]) -
 async def _opened(settings: Settings) -> AsyncIterator[Backend]:
     try:
         backend = await open_backend(_store_uri(settings), durable=settings.durability == "full")
-    except UnknownScheme as exc:
+    except BadStoreURI as exc:
         raise BadSetting("store", str(exc)) from exc
     try:
         yield backend
@@ -205,7 +205,7 @@ def _announce(settings: Settings, listeners: list[socket.socket], backend: Backe
         durability = "relaxed: a crash may lose the last writes"
     sys.stdout.write(
         f"""Sukkal is serving the Messaging API v2 on {url}
-  store       {_store_uri(settings)}
+  store       {without_credentials(_store_uri(settings))}
   durability  {durability}
   websocket   ws://{addresses[-1]}
 Try it:

@@ -1,17 +1,28 @@
 """Every store the suite runs on. A further store is one line here."""
 
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+
+from redis_servers import SHARED
 
 from sukkal.stores.contract import Backend
 from sukkal.stores.registry import open_backend
 
-# Name to URI; {directory} is an empty directory of the test's own.
-STORES = {
-    "memory": "memory:",
-    "sqlite": "sqlite:///{directory}/store.db",
+
+def _redis() -> str:
+    """A part of the worker's server that nobody else uses."""
+    return f"{SHARED.get().uri}/?prefix={uuid.uuid4().hex}"
+
+
+# Name to what makes the URI of a new, empty store; {directory} is an empty directory of the test's own.
+STORES: dict[str, Callable[[], str]] = {
+    "memory": lambda: "memory:",
+    "sqlite": lambda: "sqlite:///{directory}/store.db",
+    "redis": _redis,
 }
 
 
 async def open_store(name: str, directory: Path) -> Backend:
     """A new, empty store with every promise in force."""
-    return await open_backend(STORES[name].format(directory=directory), durable=True)
+    return await open_backend(STORES[name]().format(directory=directory), durable=True)

@@ -3,30 +3,41 @@
 import importlib
 from urllib.parse import urlsplit
 
+from sukkal.errors import BadStoreURI
 from sukkal.stores.contract import Backend
 
 _OPENERS = {
     "memory": "sukkal.stores.memory",
     "sqlite": "sukkal.stores.sqlite",
+    "redis": "sukkal.stores.redis",
+    "rediss": "sukkal.stores.redis",
 }
-
-
-class UnknownScheme(ValueError):
-    """A store URI whose scheme no driver serves."""
+_EXTRAS = {"sukkal.stores.redis": "redis"}  # drivers that need packages of their own, and what brings them
 
 
 async def open_backend(uri: str, *, durable: bool = True) -> Backend:
     """Open the store at `uri`, creating it when it is new.
 
     `durable` asks that writes are on stable storage before they are acknowledged; the traits of what is
-    returned tell what the store really promises. Raises UnknownScheme, StoreInUse, StoreUnavailable.
+    returned tell what the store really promises. Raises BadStoreURI for one that
+    no driver serves, or cannot serve here, StoreInUse, StoreUnavailable.
     """
     scheme = urlsplit(uri).scheme
     if scheme not in _OPENERS:
-        raise UnknownScheme(
-            f"No store serves the URI {uri!r}; it must start with one of: "
+        # Without the rest, which may hold a password.
+        raise BadStoreURI(
+            f"No store serves a URI that begins with {scheme!r}; it must start with one of: "
             + ", ".join(f"{known}:" for known in sorted(_OPENERS))
         )
-    opener = importlib.import_module(_OPENERS[scheme]).open_backend
-    backend: Backend = await opener(uri, durable=durable)
+    name = _OPENERS[scheme]
+    try:
+        driver = importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if name not in _EXTRAS or (exc.name or "").startswith("sukkal"):
+            raise
+        raise BadStoreURI(
+            f"The store {scheme}: needs the package {exc.name}, which is not installed: "
+            f"pip install 'sukkal[{_EXTRAS[name]}]'"
+        ) from exc
+    backend: Backend = await driver.open_backend(uri, durable=durable)
     return backend

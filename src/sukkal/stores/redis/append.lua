@@ -1,0 +1,44 @@
+-- ARGV[3] where a new sequence starts, then for each message: id, content, expires, when its delay ends or
+-- "", claims so far. A message whose id is there already is left alone.
+local amount = (#ARGV - 3) / 5
+local fresh = call('EXISTS', content) == 0
+local place = call('INCRBY', sequence, amount) - amount
+if fresh then
+  if place == 0 then
+    place = tonumber(ARGV[3])
+    call('SET', sequence, string.format('%.0f', place + amount))
+  else
+    call('PERSIST', sequence)
+  end
+end
+local added, soonest = 0, nil
+for first = 4, #ARGV, 5 do
+  local id, body, expires, visible, claims = unpack(ARGV, first, first + 4)
+  place = place + 1
+  local written = string.format('%.0f', place)
+  if call('HSETNX', content, id, written .. ' ' .. body) == 1 then
+    added = added + 1
+    call('ZADD', expiry, expires, id)
+    local due = expires
+    if visible == '' then
+      call('ZADD', ready, written, id)
+    else
+      call('ZADD', delayed, written, id)
+      call('ZADD', arrivals, visible, id)
+      if tonumber(visible) < tonumber(expires) then
+        due = visible
+      end
+    end
+    if claims ~= '0' then
+      call('HSET', state, id, claims .. ' - - 0 - ')
+    end
+    if not soonest or tonumber(due) < tonumber(soonest) then
+      soonest = due
+    end
+  end
+end
+if added > 0 then
+  call('HINCRBY', tally, 'total', added)
+  call('ZADD', agenda, 'LT', soonest, queue)
+end
+return added

@@ -1,0 +1,110 @@
+"""Store URIs of this driver, read and judged.
+
+redis://[user[:password]@]host[:port][/database][?option=value&…]
+rediss://…                                       the same over TLS
+redis+sentinel://…host:port,host:port/service[/database]
+redis+cluster://…host:port,host:port
+"""
+
+import ssl
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sukkal.errors import BadStoreURI
+
+Address = tuple[str, int]
+
+_PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
+_Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What a URI says. From `prefix` on they are its options, by these names."""
+
+    scheme: str
+    addresses: tuple[Address, ...]  # of the server, of the sentinels, or of some nodes of the cluster
+    user: str = ""
+    password: str = ""
+    service: str = ""  # as the sentinels know it
+    database: int = 0
+    prefix: Annotated[str, Meta(pattern=r"^[^{}]*$")] = "sukkal"  # of all keys; stores with others are apart
+    min_replicas: Annotated[int, Meta(ge=0, le=100)] = 0  # that must have a write before it is acknowledged
+    replica_timeout: _Seconds = 1.0  # to wait for them
+    timeout: _Seconds = 2.0  # an answer may take before the connection is given up
+    connect_timeout: _Seconds = 1.0
+    tls: bool = False
+    ca: str = ""  # file of authorities to trust; the system's when empty
+    cert: str = ""  # file of our own certificate, with its key unless `key` names another
+    key: str = ""
+    sentinel_user: str = ""
+    sentinel_password: str = ""
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Raises OSError when a file cannot be read."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.ca or None)
+        if self.cert:
+            context.load_cert_chain(self.cert, self.key or None)
+        return context
+
+
+_FIELDS = {field.name: field.type for field in msgspec.structs.fields(Options)}
+_OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
+
+
+def parse(uri: str) -> Options:
+    """Raises BadStoreURI, in words that hold no credentials."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    path = [unquote(part) for part in parts.path.split("/") if part]
+    service = ""
+    if scheme == "redis+sentinel":
+        if not path:
+            raise BadStoreURI("A redis+sentinel: URI names the service: redis+sentinel://host,host/service.")
+        service = path.pop(0)
+    if len(path) > 1 or (path and scheme == "redis+cluster"):
+        raise BadStoreURI(f"The path of the {scheme}: URI is too long at /{path[-1]}.")
+    if path and not (path[0].isascii() and path[0].isdigit()):
+        raise BadStoreURI(f"The database in a {scheme}: URI must be a number, not {path[0]!r}.")
+    given: dict[str, Any] = {"tls": scheme == "rediss", **_options(scheme, parts.query)}
+    return Options(
+        scheme=scheme,
+        addresses=tuple(_address(host, _PORTS[scheme]) for host in hosts.split(",")),
+        user=unquote(user),
+        password=unquote(password),
+        service=service,
+        database=int(path[0]) if path else 0,
+        **given,
+    )
+
+
+def _address(text: str, default_port: int) -> Address:
+    if text.startswith("["):  # IPv6
+        host, _, rest = text[1:].partition("]")
+    else:
+        host, colon, port = text.partition(":")
+        rest = colon + port
+    if not rest:
+        return host or "localhost", default_port
+    port = rest.removeprefix(":")
+    if not (rest.startswith(":") and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise BadStoreURI(f"The port in a store's URI must be a number from 1 to 65535, not {port!r}.")
+    return host, int(port)
+
+
+def _options(scheme: str, query: str) -> dict[str, Any]:
+    found = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(_OPTIONS)}.")
+        try:
+            found[name] = msgspec.convert(text, _FIELDS[name], strict=False)
+        except msgspec.ValidationError as exc:
+            raise BadStoreURI(f"The option {name} of the {scheme}: URI cannot be used: {exc}.") from exc
+    return found
