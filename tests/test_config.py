@@ -152,6 +152,8 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         host = "::1"
         port = 0
         websocket_port = 9000
+        workers = 4
+        control_store = "redis://control.example/1"
         data_dir = "data"
         store = "memory:"
         durability = "relaxed"
@@ -221,6 +223,9 @@ BAD = [
     ("store", "", "a store's URI"),
     ("store", "sqlite", "a store's URI"),
     ("store", "SQLite:", "a store's URI"),
+    ("control_store", "redis", "a store's URI"),
+    ("workers", "0", "a whole number from 1"),
+    ("workers", "auto", "a whole number from 1"),
     ("durability", "Full", "full or relaxed"),
     ("drain_timeout", "-1", "a number from 0"),
     ("drain_timeout", "nan", "a number from 0"),

@@ -36,7 +36,17 @@ from sukkal.limits import MIN_TTL, Limits
 
 PREFIX: Final = "SUKKAL_"
 FILE_VARIABLE: Final = PREFIX + "CONFIG"  # names the file
-FLAGS: Final = ("host", "port", "websocket_port", "data_dir", "store", "durability", "log_format")
+FLAGS: Final = (
+    "host",
+    "port",
+    "websocket_port",
+    "data_dir",
+    "store",
+    "control_store",
+    "workers",
+    "durability",
+    "log_format",
+)
 _SECRETS: Final = ("message_encryption_key",)  # never shown, not even in an error or a repr
 _OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
 _TEST_VARIABLES: Final = PREFIX + "TEST_"
@@ -100,6 +110,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"allowed": "a store's URI, such as sqlite: or redis://localhost"},
         ),
     ] = "sqlite:"
+    control_store: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*:")] | None,
+        Meta(
+            description="Where records of queues and subscriptions are kept, if not with the messages in "
+            "`store`.",
+            extra={"default": "the same as `store`", "allowed": "a store's URI, such as redis://localhost"},
+        ),
+    ] = None
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Processes that serve the port together. More than one needs a store that can be "
+            "shared, such as Redis.",
+        ),
+    ] = 1
     durability: Annotated[
         Literal["full", "relaxed"],
         Meta(
@@ -466,7 +493,7 @@ def _meant(name: str, spell: Callable[[str], str] = str) -> str:
 def _show(name: str, value: object) -> str:
     if name in _SECRETS and value is not None:
         return "(hidden)"
-    if name == "store" and isinstance(value, str):
+    if name in ("store", "control_store") and isinstance(value, str):
         value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"

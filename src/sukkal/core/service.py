@@ -37,6 +37,7 @@ class Service:
         self,
         backend: Backend,
         *,
+        control: Backend | None = None,
         limits: Limits | None = None,
         encryption_key: str | None = None,
         compress_above: int = 0,
@@ -46,16 +47,18 @@ class Service:
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
+        control = control or backend
         new_id = new_id or Mint()
         self._cipher = cipher = Cipher(encryption_key)
-        catalog = Catalog(backend.documents, limits)
+        catalog = Catalog(control.documents, limits)
         store = backend.messages
         self._backend = backend
+        self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
         notifier = Notifier()
         self.subscriptions = subscriptions = Subscriptions(
-            catalog, backend.documents, limits, notifier, new_id
+            catalog, control.documents, limits, notifier, new_id
         )
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
@@ -72,7 +75,7 @@ class Service:
             delete_with_claim_id=delete_with_claim_id,
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id)
-        health = Health(backend, queues, messages, claims)
+        health = Health((backend, control), queues, messages, claims)
         self.dispatcher = Dispatcher(
             {
                 "ping.get": health.ping,
@@ -107,7 +110,7 @@ class Service:
 
     async def check_key(self, now: float) -> None:
         """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
-        await check_key(self._cipher, self._backend.documents, now=now)
+        await check_key(self._cipher, self._control.documents, now=now)
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether a post to this queue reaches the store without waiting, and so keeps its place."""
