@@ -230,10 +230,10 @@ def _figures(record: Record, meter: Meter) -> dict[str, Any]:
         "seconds": meter.wall,
         "requests": requests,
         "rate": requests / meter.wall,
-        **_percentiles(latencies),
+        **percentiles(latencies),
         "messages": record.messages,
         "message_rate": record.messages / meter.wall,
-        "steps": {name: _percentiles(sorted(each)) for name, each in record.latencies.items()},
+        "steps": {name: percentiles(sorted(each)) for name, each in record.latencies.items()},
         "errors": record.errors,
         "first_error": record.first_error,
         "server_cpu_us": meter.server / requests * 1e6 if requests else 0.0,
@@ -244,7 +244,7 @@ def _figures(record: Record, meter: Meter) -> dict[str, Any]:
     }
 
 
-def _percentiles(ordered: list[float]) -> dict[str, float]:
+def percentiles(ordered: list[float]) -> dict[str, float]:
     if not ordered:
         return {"p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0}
     last = len(ordered) - 1

@@ -39,6 +39,15 @@ FLOORS = (
     Floor("list-32", "ratio", 0.70, True, "list of 10: part of echo's rate", _PART),
     Floor("get-32", "ratio", 0.70, True, "get of one: part of echo's rate", _PART),
     Floor("cycle-32", "message_rate", 20_000, True, "post, claim, delete 10: messages per second", _RATE),
+    *(
+        Floor(f"delivery-{script}", figure, bound, False, f"{what}: {figure[:3]} until delivery", "{:.1f} ms")
+        for script, what in (("long-poll", "waiting list"), ("socket", "WebSocket subscription"))
+        for figure, bound in (("p50_ms", 2), ("p99_ms", 10))
+    ),
+    Floor("pipelined", "message_rate", 40_000, True, "pipelined posts of 20: messages per second", _RATE),
+    Floor("waiters", "kb_each", 40, False, "memory of each idle waiter", "{:.1f} KB"),
+    Floor("waiters", "cores", 0.02, False, "cores kept busy by idle waiters", "{:.3f}"),
+    Floor("wake-all", "all_ms", 250, False, "one post wakes 1,000 waiting lists", "{:.0f} ms"),
     Floor(
         "depth", "cost_ratio", 1.5, False, "claim of 10, large backlog: cost against a small one", "{:.2f}"
     ),
@@ -113,6 +122,9 @@ def _tables(run: Run) -> list[tuple[str, Rows]]:
         (f"Throughput, median of {rounds}", _throughput(run.results)),
         ("Through the whole cycle, per step", _steps(run.results)),
         ("Depth: one claim of 10 at a time", _depth(run.results)),
+        ("From post to delivery, 500 messages a second", _delivery(run.results)),
+        ("Pipelined over one socket", _pipelined(run.results)),
+        ("Many who wait", _waiting(run.results)),
         ("Memory of the server process", _memory(run.results)),
         ("Start", _startup(run.results)),
         ("Floors", _floors(run)),
@@ -125,7 +137,7 @@ def _throughput(results: list[Result]) -> Rows:
     rows: Rows = [(*head, "CPU µs", "echo CPU µs", "CPU ratio", "others' cores", "errors")]
     for result in results:
         each = result.figures
-        if "rate" not in each:
+        if "server_cpu_us" not in each:
             continue
         rows.append(
             (
@@ -168,6 +180,42 @@ def _depth(results: list[Result]) -> Rows:
             each = {key.removeprefix(f"{side}_"): value for key, value in result.figures.items()}
             latencies = (f"{each[key]:.2f}" for key in ("p50_ms", "p99_ms", "max_ms"))
             rows.append((name, f"{each['rate']:,.0f}", *latencies, f"{each['cpu_us']:.0f}"))
+    return rows
+
+
+def _delivery(results: list[Result]) -> Rows:
+    rows: Rows = [("to", "p50 ms", "p99 ms", "max ms", "server's cores")]
+    for result in results:
+        if result.name.startswith("delivery-"):
+            each = result.figures
+            latencies = (f"{each[key]:.2f}" for key in ("p50_ms", "p99_ms", "max_ms"))
+            rows.append((result.title, *latencies, f"{each['cores']:.2f}"))
+    return rows
+
+
+def _pipelined(results: list[Result]) -> Rows:
+    rows: Rows = [("what", "messages/s", "CPU µs per message", "server's cores")]
+    for result in results:
+        if result.name == "pipelined":
+            each = result.figures
+            rate, cost = f"{each['message_rate']:,.0f}", f"{each['cpu_us']:.1f}"
+            rows.append((result.title, rate, cost, f"{each['cores']:.2f}"))
+    return rows
+
+
+def _waiting(results: list[Result]) -> Rows:
+    forms = {
+        "kb_each": "{:.1f}",
+        "kb_connection": "{:.1f}",
+        "cores": "{:.3f}",
+        "p50_ms": "{:.2f}",
+        "p99_ms": "{:.2f}",
+        "cpu_us": "{:,.0f}",
+    }
+    rows: Rows = [("what", "KB each", "of it the connection", "cores", "p50 ms", "p99 ms", "CPU µs per post")]
+    for result in results:
+        if "waiters" in result.figures:
+            rows.append((result.title, *(_maybe(result.figures, key, form) for key, form in forms.items())))
     return rows
 
 

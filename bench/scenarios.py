@@ -26,6 +26,7 @@ Figures = dict[str, float]
 Measured = dict[str, Any]  # what load.py prints
 
 _LOAD = Path(__file__).with_name("load.py")
+_LIVE = Path(__file__).with_name("live.py")
 SHALLOW = 1000  # messages of the backlog that the deep one is compared with
 _PATIENCE = 900.0  # seconds one run of the load generator may take
 _DISTURBING = 0.2  # cores busy with something else, from which on a round is marked
@@ -48,10 +49,19 @@ class Scale:
     queues: int = 100_000
     settle: float = 10.0  # seconds of rest before memory is read again
     starts: int = 5
+    waiters: int = 10_000
 
 
 QUICK = Scale(
-    rounds=3, seconds=1.5, warmup=0.5, messages=100_000, in_flight=10_000, queues=10_000, settle=2.0, starts=3
+    rounds=3,
+    seconds=1.5,
+    warmup=0.5,
+    messages=100_000,
+    in_flight=10_000,
+    queues=10_000,
+    settle=2.0,
+    starts=3,
+    waiters=1000,
 )
 
 
@@ -91,15 +101,26 @@ class Bench:
 
     def load(self, server: Server, script: str, **options: object) -> Measured:
         """Run the load generator against a server; its options are those of load.py."""
-        command = [sys.executable, str(_LOAD), "--script", script]
+        measured = self._run(_LOAD, server, script, options)
+        if not measured["requests"]:
+            raise BenchFailed(f"{server.name} answered nothing as expected: {measured['first_error']}")
+        return measured
+
+    def live(self, server: Server, script: str, **options: object) -> Measured:
+        """The same for live.py."""
+        measured = self._run(_LIVE, server, script, options)
+        if measured["errors"]:
+            raise BenchFailed(f"{script}: {measured['errors']} errors, the first: {measured['first_error']}")
+        return measured
+
+    def _run(self, program: Path, server: Server, script: str, options: dict[str, object]) -> Measured:
+        command = [sys.executable, str(program), "--script", script]
         for name, value in {"port": server.port, "server_pid": server.pid, **options}.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=_PATIENCE)
         if done.returncode:
             raise BenchFailed(f"The load generator failed on {server.name}:\n{server.last_words()}")
         measured: Measured = json.loads(done.stdout)
-        if not measured["requests"]:
-            raise BenchFailed(f"{server.name} answered nothing as expected: {measured['first_error']}")
         return measured
 
     def timed(self, server: Server, script: str, **options: object) -> Measured:
@@ -287,12 +308,68 @@ def startup(bench: Bench) -> Iterator[Result]:
     yield _startup(bench, "startup-killed", f"{title}, after kill -9", times)
 
 
+def delivery(bench: Bench) -> Iterator[Result]:
+    """From the post of a message until a consumer who waits has it, at 500 messages a second."""
+    for script, title in (
+        ("long-poll", "a list that waits"),
+        ("waiting-claim", "a claim that waits"),
+        ("socket", "a WebSocket that has subscribed"),
+    ):
+        with bench.sukkal() as server:
+            yield _live(bench, server, f"delivery-{script}", title, script, seconds=bench.scale.seconds)
+
+
+def pipelined(bench: Bench) -> Iterator[Result]:
+    """Posts of 20 messages over one WebSocket in MessagePack, on disk before the answer."""
+    with bench.sukkal() as server:
+        title = "post 20, one WebSocket, MessagePack, 64 under way"
+        yield _live(bench, server, "pipelined", title, "pipelined", seconds=bench.scale.seconds)
+
+
+def waiting(bench: Bench) -> Iterator[Result]:
+    """What it costs that many wait, and how soon they are woken."""
+    with bench.sukkal() as server:
+        count = bench.scale.waiters
+        title = f"{count:,} lists that wait"
+        yield _live(bench, server, "waiters", title, "waiters", rounds=1, connections=count)
+    for script, title in (
+        ("wake-all", "1,000 lists wait, one message is posted"),
+        ("wake-one", "1,000 claims wait, messages are posted one at a time"),
+    ):
+        with bench.sukkal() as server:
+            yield _live(bench, server, script, title, script, connections=1000)
+
+
+def _live(
+    bench: Bench,
+    server: Server,
+    name: str,
+    title: str,
+    script: str,
+    *,
+    rounds: int | None = None,
+    **options: object,
+) -> Result:
+    measured = []
+    for number in range(rounds or bench.scale.rounds):
+        figures = bench.live(server, script, queue=f"bench-{number}", **options)
+        for key in ("errors", "first_error"):
+            del figures[key]
+        brief = ", ".join(f"{key} {value:,.2f}" for key, value in figures.items())
+        bench.say(f"{title} · round {number + 1} · {brief}")
+        measured.append(figures)
+    return Result(name, title, {key: _median(measured, key) for key in measured[0]}, measured)
+
+
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "posts": posts,
     "posts-relaxed": posts_relaxed,
     "list": list_ten,
     "get": get_one,
     "cycle": cycle,
+    "delivery": delivery,
+    "pipelined": pipelined,
+    "waiting": waiting,
     "memory": memory,  # before depth and startup: its process must be the one that stored the messages
     "depth": depth,
     "startup": startup,

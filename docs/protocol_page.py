@@ -8,12 +8,16 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+import socket_section
 from conversation import Conversation, Exchange
 from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.http import render
+from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
+from sukkal.http.events import RETRY
+from sukkal.limits import MAX_WAIT
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire.home import home_document
@@ -27,7 +31,8 @@ source, and every example was asked of the service itself. Names of fields and t
 descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
-[Order of checks](#order-of-checks) · [Operations](#operations) · [A message](#a-message) · [Pages](#pages) ·
+[Order of checks](#order-of-checks) · [Operations](#operations) · [Over a WebSocket](#over-a-websocket) ·
+[A message](#a-message) · [Pages](#pages) · [Waiting](#waiting) · [Event streams](#event-streams) ·
 [Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
 ## What every request needs
@@ -42,8 +47,9 @@ read when it is absent. There is no authentication yet, so it is believed: see \
 [operations](operations.md#who-may-reach-it). |
 | `X-Roles` | Optional. The caller's roles, separated by commas. Only policies that ask for a role look \
 at it. |
-| `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack`: see \
-[media types](#media-types). |
+| `Accept` | Optional. If present it must admit `application/json` or `application/x-msgpack` (see \
+[media types](#media-types)), or ask for an [event stream](#event-streams) where there is one. |
+| `Prefer` | Optional. `wait=SECONDS`, where one may [wait](#waiting). |
 | `Content-Type` | Optional for JSON. `application/x-www-form-urlencoded`, which curl sends on its own with \
 `-d`, is refused. `PATCH` of a queue needs `{PATCH_MEDIA_TYPE}` or `application/x-msgpack`. |
 
@@ -55,7 +61,7 @@ known path answers `200`.
 A header that is sent more than once counts as one, its values joined with commas. Of a key that a JSON object
 has twice, the last counts. Whole numbers that do not fit 64 bits are refused.
 
-The names of WebSocket actions are those of the API; that transport is not served yet.
+All of this can also be asked [over a WebSocket](#over-a-websocket), in other words.
 """
 
 MEDIA = """\
@@ -103,7 +109,7 @@ A request with several faults is answered for the first of them, in this order.
 | 1 | The server is not about to stop | `503` with `Retry-After: 2`; the connection is closed |
 | 2 | The path is known. No path but `/` and `/v2/` ends in a slash | `404`, a document with a title only |
 | 3 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
-| 4 | `Accept` admits JSON or MessagePack | `406` |
+| 4 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
 | 5 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
 | 6 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
 | 7 | The queue's name and the project's length are allowed | `400` *Invalid queue identification* |
@@ -125,8 +131,8 @@ PAGES = """\
 ## Pages
 
 Listings answer `200` with a page, also when it is empty and when the queue does not exist. `links` of a page
-that is not empty holds one link, `rel` *next*, also on the last page: follow it until a page is empty. To
-wait for what comes later, ask the last link you had again.
+that is not empty holds one link, `rel` *next*, also on the last page: follow it until a page is empty. For
+what comes later, ask the last link you had again, or [wait](#waiting).
 
 Messages come oldest first, in the order in which they were accepted; queues by name. `limit` is 10 unless
 given. Treat the `marker` in a link as opaque. It stays good when the message it points to has gone. For
@@ -137,6 +143,60 @@ Parameters that are true or false are read from `true`, `True`, `t`, `yes`, `y`,
 `False`, `f`, `no`, `n`, `0`, `off`. Items of a list are separated by commas, or the parameter is repeated. A
 parameter without a value counts as absent; of one given twice the last counts; unknown ones are ignored (in
 the list of queues they filter).
+"""
+
+WAITING = f"""\
+## Waiting
+
+A list of messages and a claim that find nothing may wait for a message instead of being asked again and
+again: `wait=SECONDS` in the query, 0 to {MAX_WAIT}. They are answered as soon as there is something to
+show or to take: a message was posted or came into a dead letter queue, a claim was released or lapsed, a
+delay ended. When the time is over the answer is the ordinary one for nothing, an empty page or `204`. So
+is it, before the time, when the server stops.
+
+The standard form is the header `Prefer: wait=SECONDS` (RFC 7240). A longer wait is then shortened to
+{MAX_WAIT}, one that cannot be read is ignored, and the answer says `Preference-Applied: wait=SECONDS`
+when it was heeded. The query wins over the header. A *next* link keeps a `wait` of the query.
+
+One message wakes everyone who waits with a listing, and no more claimers than can take it: whoever waited
+first comes first. A listing without `echo` goes on waiting when only the caller's own messages come; one
+behind a marker, when messages before it come back. Who closes the connection waits no more, and a claim
+that was just then being taken for it is given back.
+"""
+
+STREAMS = f"""\
+## Event streams
+
+`GET /v2/queues/{{queue_name}}/messages` with `Accept: text/event-stream` is answered by a stream that
+does not end: the messages of the listing, and each further one as it comes, as server-sent events. A
+browser reads it with `EventSource`:
+
+    const source = new EventSource(
+        "http://127.0.0.1:8888/v2/queues/orders/messages?project_id=demo&echo=true")
+    source.onmessage = event => console.log(JSON.parse(event.data).body)
+
+Each message is one event: its `data` is the message as the listing shows it, its `id` the message's
+marker.
+
+    retry: {RETRY}
+
+    id: 17
+    data: {{"id":"…","href":"/v2/queues/orders/messages/…","ttl":3600,"age":0,"body":{{"order":1}}}}
+
+- Parameters are those of the listing; `limit` says how many messages are read at a time, and `wait`
+  nothing.
+- A stream begins behind `Last-Event-ID`, else behind `marker`, else at the oldest message. A browser that
+  loses the connection comes back after a second and says by itself where it was, so nothing is lost or
+  repeated.
+- Streams follow the queue's order, as listings do. A delayed message whose turn comes when later ones
+  were shown, and one that is given back, is not shown; `include_delayed` and `include_claimed` show both
+  when they are posted.
+- After {HEARTBEAT:g} seconds without a message comes a comment, a line with a colon.
+- A browser cannot set headers. For streams, and only for them, `client_id` and `project_id` may stand in
+  the query where the headers are absent. Without any `Client-ID` the stream has one of its own.
+- What is wrong with the request is answered as ever, not by a stream. A stream whose store fails, and
+  every stream of a server that stops, ends; who comes back is told.
+- `Accept` that names `application/json` too gets the listing.
 """
 
 # What each operation does, in a sentence or two.
@@ -197,6 +257,7 @@ MEANINGS = {
     "include_delayed": "show also messages that are not visible yet",
     "ids": "of messages, 20 at most",
     "pop": "how many to take, 20 at most",
+    "wait": f"seconds to [wait](#waiting) for a message when there is none, {MAX_WAIT} at most",
     "claim_ids": "claims whose messages may go; read with `message_delete_with_claim_id` only",
     "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
     "grace": "seconds a message outlives the claim, 60 to 43200; 60 when not given",
@@ -237,7 +298,16 @@ async def protocol() -> str:
     nested: dict[str, type[Struct]] = {}
     parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
     parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
-    parts += [_wire_message(), PAGES, await _errors(), _home(), _things(nested)]
+    parts += [
+        await socket_section.section(),
+        _wire_message(),
+        PAGES,
+        WAITING,
+        STREAMS,
+        await _errors(),
+        _home(),
+        _things(nested),
+    ]
     return "\n".join(parts)
 
 
@@ -265,6 +335,8 @@ def _operation(operation: Operation, example: Exchange, nested: dict[str, type[S
     if operation.selected_by:
         facts.append(f"when the query parameter `{operation.selected_by}` is given")
     facts.append(f"policy `{operation.policy}`" + _role(operation))
+    if operation.streamed:
+        facts.append("also as an [event stream](#event-streams)")
     if operation.admin:
         facts.append("only in admin mode")
     if operation.action:

@@ -13,10 +13,13 @@ MessagePack too.
 The query of an `href` is compared without regard to the order of its parameters. `facts` are fragments that
 the description of a fault must contain, whatever its wording.
 
-Two kinds of step share a case's captures:
+Three kinds of step share a case's captures:
 
     {call = "PUT /v2/queues/q", send = '…', status = 201, …}                 HTTP, as it travels
     {do = "message_post", args = '{"queue_name": "q", …}', status = 201, …}  an action, over any transport
+    {send = '{"action": "message_post", …}', status = 201, body = '…'}       a WebSocket frame, as it travels
+
+Of an action, `websocket` is the status there when it is not the same.
 """
 
 import json

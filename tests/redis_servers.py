@@ -27,7 +27,7 @@ def binary() -> str:
         if path := shutil.which(name):
             return path
     reason = "redis-server is not installed: apt-get install redis-server"
-    if os.environ.get("CI"):
+    if os.environ.get("NOTHING_IS_MISSING"):
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -152,6 +152,8 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         host = "::1"
         port = 0
         websocket_port = 9000
+        workers = 4
+        control_store = "redis://control.example/1"
         data_dir = "data"
         store = "memory:"
         durability = "relaxed"
@@ -168,6 +170,8 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         max_claim_ttl = 64
         default_claim_grace = 65
         max_claim_grace = 66
+        default_subscription_ttl = 67
+        max_subscriptions_per_page = 9
         max_queues_per_page = 3
         max_messages_per_page = 4
         max_messages_per_claim_or_pop = 5
@@ -213,10 +217,15 @@ BAD = [
     ("websocket_port", "65536", "a whole number from 0 to 65535"),
     ("websocket_port", "", "a whole number from 0 to 65535"),
     ("websocket_port", "none", "a whole number from 0 to 65535"),
+    ("default_subscription_ttl", "59", "a whole number from 60"),
+    ("max_subscriptions_per_page", "0", "a whole number from 1"),
     ("data_dir", "", "a path"),
     ("store", "", "a store's URI"),
     ("store", "sqlite", "a store's URI"),
     ("store", "SQLite:", "a store's URI"),
+    ("control_store", "redis", "a store's URI"),
+    ("workers", "0", "a whole number from 1"),
+    ("workers", "auto", "a whole number from 1"),
     ("durability", "Full", "full or relaxed"),
     ("drain_timeout", "-1", "a number from 0"),
     ("drain_timeout", "nan", "a number from 0"),

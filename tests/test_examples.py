@@ -90,3 +90,13 @@ def test_every_request_gets_its_response(run: Run) -> None:
 def test_every_example_is_tested() -> None:
     tested = set(re.findall(r'run\("(\w+\.py)"\)', Path(__file__).read_text()))
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_consumer_is_told_of_live_events_in_order(run: Run) -> None:
+    assert run("live_events.py") == [
+        "subscribed: 201",
+        "posted: [201, 201, 201]",
+        "told: {'order': 1, 'step': 'placed'}",
+        "told: {'order': 1, 'step': 'paid'}",
+        "told: {'order': 1, 'step': 'packed'}",
+    ]

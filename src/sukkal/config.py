@@ -36,7 +36,17 @@ from sukkal.limits import MIN_TTL, Limits
 
 PREFIX: Final = "SUKKAL_"
 FILE_VARIABLE: Final = PREFIX + "CONFIG"  # names the file
-FLAGS: Final = ("host", "port", "websocket_port", "data_dir", "store", "durability", "log_format")
+FLAGS: Final = (
+    "host",
+    "port",
+    "websocket_port",
+    "data_dir",
+    "store",
+    "control_store",
+    "workers",
+    "durability",
+    "log_format",
+)
 _SECRETS: Final = ("message_encryption_key",)  # never shown, not even in an error or a repr
 _OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
 _TEST_VARIABLES: Final = PREFIX + "TEST_"
@@ -100,6 +110,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"allowed": "a store's URI, such as sqlite: or redis://localhost"},
         ),
     ] = "sqlite:"
+    control_store: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*:")] | None,
+        Meta(
+            description="Where records of queues and subscriptions are kept, if not with the messages in "
+            "`store`.",
+            extra={"default": "the same as `store`", "allowed": "a store's URI, such as redis://localhost"},
+        ),
+    ] = None
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Processes that serve the port together. More than one needs a store that can be "
+            "shared, such as Redis.",
+        ),
+    ] = 1
     durability: Annotated[
         Literal["full", "relaxed"],
         Meta(
@@ -162,6 +189,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_claim_ttl: Annotated[
         int, Meta(ge=MIN_TTL, le=_MOST, description="Seconds a claim is held when it does not say.")
     ] = _LIMITS.default_claim_ttl
+    default_subscription_ttl: Annotated[
+        int,
+        Meta(ge=MIN_TTL, le=_MOST, description="Seconds a subscription lives when it does not say."),
+    ] = _LIMITS.default_subscription_ttl
     max_claim_ttl: Annotated[
         int, Meta(ge=MIN_TTL, le=_MOST, description="The longest hold of a claim, in seconds.")
     ] = _LIMITS.max_claim_ttl
@@ -187,6 +218,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="The most messages in one page of a listing, and the most ids in one request.",
         ),
     ] = _LIMITS.max_messages_per_page
+    max_subscriptions_per_page: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most subscriptions in one page of a listing.")
+    ] = _LIMITS.max_subscriptions_per_page
     max_messages_per_claim_or_pop: Annotated[
         int, Meta(ge=1, le=_MOST, description="The most messages one claim or pop hands out.")
     ] = _LIMITS.max_messages_per_claim_or_pop
@@ -459,7 +493,7 @@ def _meant(name: str, spell: Callable[[str], str] = str) -> str:
 def _show(name: str, value: object) -> str:
     if name in _SECRETS and value is not None:
         return "(hidden)"
-    if name == "store" and isinstance(value, str):
+    if name in ("store", "control_store") and isinstance(value, str):
         value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -14,6 +14,7 @@ MAX_NAME = 64  # characters of a queue's name
 MAX_BODY = 65536  # bytes of a request that carries neither messages nor metadata
 MAX_PROJECT = 256  # characters of a project's id
 MAX_WAIT = 20  # seconds a listing or a claim may wait for messages
+LAST_SECOND = 253402300799.0  # of the year 9999; calendars end there
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")
 
@@ -28,10 +29,12 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     default_message_ttl: int = 3600
     default_message_delay: int = 0
+    default_subscription_ttl: int = 3600
     default_claim_ttl: int = 300
     default_claim_grace: int = 60
     max_queues_per_page: int = 20
     max_messages_per_page: int = 20
+    max_subscriptions_per_page: int = 20
     max_messages_per_claim_or_pop: int = 20
     max_queue_metadata: int = 65536
     max_messages_post_size: int = 262144
@@ -77,6 +80,19 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     def check_claim_limit(self, limit: int) -> None:
         self._check_count("Limit", limit, self.max_messages_per_claim_or_pop)
+
+    def check_subscription_limit(self, limit: int) -> None:
+        self._check_count("Limit", limit, self.max_subscriptions_per_page)
+
+    @staticmethod
+    def check_subscription_ttl(ttl: int, now: float) -> None:
+        if ttl < MIN_TTL:
+            raise Invalid(f"The TTL for a subscription must be at least {MIN_TTL} seconds long.")
+        if now + ttl > LAST_SECOND:
+            raise Invalid(
+                "The TTL seconds for a subscription plus current time must be less than "
+                "9999-12-31 23:59:59.999999."
+            )
 
     def check_pop(self, limit: int) -> None:
         self._check_count("Pop value", limit, self.max_messages_per_claim_or_pop)

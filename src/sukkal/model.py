@@ -87,3 +87,24 @@ class Queue(Struct, frozen=True, kw_only=True):
     name: str
     metadata: dict[str, Any]  # as the user stored it, defaults not filled in
     version: int  # of the stored document
+
+
+class Subscription(Struct, frozen=True, kw_only=True):
+    """Who is told of messages posted to a queue, until when."""
+
+    id: str
+    source: str  # the queue's name
+    subscriber: str  # a URI
+    ttl: int  # seconds, as asked for
+    created: float
+    options: dict[str, Any] = {}
+    confirmed: bool = False
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """What subscribers are told of a message."""
+
+    queue: str
+    body: bytes  # as the producer sent it
+    ttl: int  # seconds
+    delay: int = 0  # seconds until it can be claimed

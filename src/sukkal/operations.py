@@ -9,7 +9,7 @@ import enum
 from msgspec import Struct
 
 from sukkal import requests
-from sukkal.model import Message
+from sukkal.model import Message, Subscription
 
 
 class Body(enum.Enum):
@@ -37,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     query: tuple[str, ...] = ()  # parameters, each a field of the request
     filters: bool = False  # other query parameters go into the field `filters`
     selected_by: str | None = None  # takes over its route when this query parameter is given
+    streamed: bool = False  # also offered as a stream of events, over HTTP
     body: Body = Body.NONE
     required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
     success: tuple[int, ...] = (200,)
@@ -45,7 +46,12 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 
 # What path variables fill; the rest bear the field's own name.
-PATH_FIELDS = {"queue_name": "queue", "message_id": "id", "claim_id": "claim_id"}
+PATH_FIELDS = {
+    "queue_name": "queue",
+    "message_id": "id",
+    "claim_id": "claim_id",
+    "subscription_id": "subscription_id",
+}
 
 _QUEUE = "/v2/queues/{queue_name}"
 
@@ -163,6 +169,7 @@ TABLE: tuple[Operation, ...] = (
         request=requests.ListMessages,
         result=requests.MessageList,
         query=("marker", "limit", "echo", "include_claimed", "include_delayed", "wait"),
+        streamed=True,
         relation="messages",
         failure="Messages could not be listed.",
     ),
@@ -268,4 +275,47 @@ TABLE: tuple[Operation, ...] = (
     ),
 )
 
-BY_NAME = {operation.name: operation for operation in TABLE}
+# Offered over WebSockets only: connections subscribe, and nobody else can be notified yet.
+SOCKET_TABLE: tuple[Operation, ...] = (
+    Operation(
+        name="subscriptions.list",
+        http=("GET", f"{_QUEUE}/subscriptions"),
+        action="subscription_list",
+        policy="subscription:get_all",
+        request=requests.ListSubscriptions,
+        result=requests.SubscriptionList,
+        query=("marker", "limit"),
+        failure="Subscriptions could not be listed.",
+    ),
+    Operation(
+        name="subscriptions.create",
+        http=("POST", f"{_QUEUE}/subscriptions"),
+        action="subscription_create",
+        policy="subscription:create",
+        request=requests.CreateSubscription,
+        result=requests.SubscriptionCreated,
+        body=Body.OPTIONAL,
+        success=(201,),
+        failure="Subscription could not be created.",
+    ),
+    Operation(
+        name="subscriptions.get",
+        http=("GET", f"{_QUEUE}/subscriptions/{{subscription_id}}"),
+        action="subscription_get",
+        policy="subscription:get",
+        request=requests.GetSubscription,
+        result=Subscription,
+        failure="Subscription could not be retrieved.",
+    ),
+    Operation(
+        name="subscriptions.delete",
+        http=("DELETE", f"{_QUEUE}/subscriptions/{{subscription_id}}"),
+        action="subscription_delete",
+        policy="subscription:delete",
+        request=requests.DeleteSubscription,
+        success=(204,),
+        failure="Subscription could not be deleted.",
+    ),
+)
+
+BY_NAME = {operation.name: operation for operation in (*TABLE, *SOCKET_TABLE)}

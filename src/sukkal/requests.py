@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from sukkal.model import Edge, Lease, Message, Queue
+from sukkal.model import Edge, Lease, Message, Queue, Subscription
 
 # --- queues ------------------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class ListMessages(Struct, frozen=True, kw_only=True):
     echo: bool = False
     include_claimed: bool = False
     include_delayed: bool = False
-    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
+    wait: int = 0
 
 
 class MessageList(Struct, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class CreateClaim(Struct, frozen=True, kw_only=True):
     ttl: int | None = None
     grace: int | None = None
     limit: int | None = None
-    wait: int = 0  # seconds to wait for a message when there is none, 20 at most
+    wait: int = 0
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -177,6 +177,40 @@ class RenewClaim(Struct, frozen=True, kw_only=True):
 class ReleaseClaim(Struct, frozen=True, kw_only=True):
     queue: str
     claim_id: str
+
+
+# --- subscriptions -----------------------------------------------------------------------------------
+
+
+class ListSubscriptions(Struct, frozen=True, kw_only=True):
+    queue: str
+    marker: str | None = None  # id of the last subscription of the page before
+    limit: int | None = None
+
+
+class SubscriptionList(Struct, frozen=True, kw_only=True):
+    subscriptions: list[Subscription]
+
+
+class CreateSubscription(Struct, frozen=True, kw_only=True):
+    queue: str
+    subscriber: str | None = None  # a URI; none: the connection that asks
+    ttl: int | None = None
+    options: dict[str, Any] = {}
+
+
+class SubscriptionCreated(Struct, frozen=True, kw_only=True):
+    id: str
+
+
+class GetSubscription(Struct, frozen=True, kw_only=True):
+    queue: str
+    subscription_id: str
+
+
+class DeleteSubscription(Struct, frozen=True, kw_only=True):
+    queue: str
+    subscription_id: str
 
 
 # --- the service itself ------------------------------------------------------------------------------

@@ -4,19 +4,19 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import socket
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-import structlog
 import uvloop
+from msgspec.structs import replace
 
+from sukkal import logs, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
+from sukkal.core.clock import SystemClock
 from sukkal.core.service import Service
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
@@ -32,59 +32,95 @@ from sukkal.ws.responder import Responder
 
 log = logging.getLogger("sukkal")
 
+STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
+
+Result = TypeVar("Result")
+
+
+class Stores(NamedTuple):
+    """Where messages are kept and where records of queues are; often the same."""
+
+    messages: Backend
+    control: Backend
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """What both promise."""
+        return self.messages.traits & self.control.traits
+
 
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status.
 
     Raises BadSetting for a store that no driver serves, AddressInUse, StoreInUse and StoreUnavailable.
     """
-    _set_up_logging(settings)
+    logs.set_up(settings.log_format, settings.log_level)
+    if settings.workers > 1:
+        return _serve_by_workers(settings)
+    listeners = _listeners(settings)
+    _run(_serve(settings, listeners, lambda traits: _announce(settings, listeners, traits)))
+    return 0
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(work)
 
 
-async def _serve(settings: Settings) -> int:
-    listeners = [_listen(settings.host, settings.port)]
-    if settings.websocket_port is not None:
-        listeners.append(_listen(settings.host, settings.websocket_port, flag="--websocket-port"))
-    async with _opened(settings) as backend:
-        service = Service(
-            backend,
-            limits=settings.limits,
-            encryption_key=settings.message_encryption_key,
-            compress_above=settings.compress_above,
-            delete_with_claim_id=settings.message_delete_with_claim_id,
+def _serve_by_workers(settings: Settings) -> int:
+    """The same with several processes, which take the connections to one port in turns."""
+    traits = _run(_look_at_stores(settings))
+    if Trait.SHARED not in traits:
+        raise BadSetting(
+            "workers",
+            f"workers is {settings.workers}, but one process only can use the store "
+            f"{without_credentials(_store_uri(settings))}: leave workers at 1, or name a store that can be "
+            "shared, such as redis://localhost.",
         )
-        try:
-            await service.check_key(time.time())
-        except WrongKey as exc:
-            raise BadSetting("message_encryption_key", str(exc)) from exc
-        client_ids = ClientIds(
-            uuid_safe=settings.client_id_uuid_safe == "strict",
-            min_length=settings.min_length_client_id,
-            max_length=settings.max_length_client_id,
-        )
-        app = HttpApp(
-            service,
-            clock=time.time,
-            client_ids=client_ids,
-            admin_mode=settings.admin_mode,
-            checksums=settings.enable_checksum,
-        )
-        sockets = WebSocketApp(
-            Responder(
-                service,
-                clock=time.time,
-                client_ids=client_ids,
-                admin_mode=settings.admin_mode,
-                checksums=settings.enable_checksum,
-            ),
-            origins=settings.allowed_origin,
-            most_bytes=_longest_frame(settings.limits),
-        )
+    for listener in _listeners(settings):  # does anybody else use them?
+        listener.close()
+    # Held here without listening, so that the ports stay the same when all workers are replaced.
+    held = _listeners(settings, shared=True)
+    ports = [listener.getsockname()[1] for listener in held]
+    fixed = replace(
+        settings, port=ports[0], websocket_port=ports[1] if settings.websocket_port is not None else None
+    )
+
+    def work(ready: Callable[[], None]) -> None:
+        gone = workers.supervisor_gone()
+        _run(_serve(fixed, _listeners(fixed, shared=True), lambda _: ready(), gone))
+
+    return workers.run(
+        settings.workers,
+        work,
+        ready=lambda: _announce(settings, held, traits),
+        patience=settings.drain_timeout + STOPPING,
+    )
+
+
+async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
+    """What the stores promise; raises as `serve` does when they cannot be used."""
+    async with _opened(settings) as stores:
+        clock = SystemClock()
+        await _check_key(_service(settings, stores, clock), clock)
+        return stores.traits
+
+
+async def _serve(
+    settings: Settings,
+    listeners: list[socket.socket],
+    ready: Callable[[frozenset[Trait]], None],
+    supervisor_gone: int | None = None,
+) -> None:
+    """Serve until a signal, or until something can be read from the file descriptor `supervisor_gone`."""
+    async with _opened(settings) as stores:
+        clock = SystemClock()
+        service = _service(settings, stores, clock)
+        await _check_key(service, clock)
+        app, sockets = _transports(settings, service, clock, listeners)
         server = Server(_wrapped(app, settings, listeners), sockets.connect)
         chores = [
-            asyncio.create_task(service.sweep(time.time)),
+            asyncio.create_task(service.sweep(clock.now)),
             asyncio.create_task(sockets.watch()),
         ]
         try:
@@ -93,17 +129,68 @@ async def _serve(settings: Settings) -> int:
             # What is there now stays: the collector need not look at it again, nor run as often.
             gc.freeze()
             gc.set_threshold(10_000, 20, 50)
-            told_to_stop = _signalled()
-            _announce(settings, listeners, backend)
+            told_to_stop = _told_to_stop(supervisor_gone)
+            ready(stores.traits)
             await _either(serving, told_to_stop)
-            await _drain(app, sockets, server, settings.drain_timeout)
+            await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
     log.info("stopped")
-    return 0
+
+
+def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
+    return Service(
+        stores.messages,
+        control=stores.control,
+        clock=clock,
+        limits=settings.limits,
+        encryption_key=settings.message_encryption_key,
+        compress_above=settings.compress_above,
+        delete_with_claim_id=settings.message_delete_with_claim_id,
+    )
+
+
+async def _check_key(service: Service, clock: SystemClock) -> None:
+    try:
+        await service.check_key(clock.now())
+    except WrongKey as exc:
+        raise BadSetting("message_encryption_key", str(exc)) from exc
+
+
+def _transports(
+    settings: Settings, service: Service, clock: SystemClock, listeners: list[socket.socket]
+) -> tuple[HttpApp, WebSocketApp]:
+    client_ids = ClientIds(
+        uuid_safe=settings.client_id_uuid_safe == "strict",
+        min_length=settings.min_length_client_id,
+        max_length=settings.max_length_client_id,
+    )
+    app = HttpApp(
+        service,
+        clock=clock.now,
+        client_ids=client_ids,
+        admin_mode=settings.admin_mode,
+        checksums=settings.enable_checksum,
+    )
+    responder = Responder(
+        service,
+        clock=clock.now,
+        client_ids=client_ids,
+        admin_mode=settings.admin_mode,
+        checksums=settings.enable_checksum,
+    )
+    sockets = WebSocketApp(
+        responder,
+        service.subscriptions,
+        clock=clock.now,
+        address=_address(listeners[-1]),
+        origins=settings.allowed_origin,
+        most_bytes=_longest_frame(settings.limits),
+    )
+    return app, sockets
 
 
 async def _either(task: asyncio.Task[None], event: asyncio.Event) -> None:
@@ -115,20 +202,25 @@ async def _either(task: asyncio.Task[None], event: asyncio.Event) -> None:
         task.result()
 
 
-def _signalled() -> asyncio.Event:
-    """Set when the process is asked to end."""
+def _told_to_stop(supervisor_gone: int | None) -> asyncio.Event:
+    """Set when the process is asked to end, or has lost who would ask."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in workers.SIGNALS:
         loop.add_signal_handler(number, told.set)
+    if supervisor_gone is not None:
+        loop.add_reader(supervisor_gone, told.set)
     return told
 
 
-async def _drain(app: HttpApp, sockets: WebSocketApp, server: Server, drain_timeout: float) -> None:
+async def _drain(
+    service: Service, app: HttpApp, sockets: WebSocketApp, server: Server, drain_timeout: float
+) -> None:
     """Refuse new requests until those in flight are answered, then let the server end."""
     log.info("stopping: %d requests in flight", app.in_flight + sockets.in_flight)
     app.draining = True
     sockets.drain()
+    service.stop_waiting()
     try:
         async with asyncio.timeout(drain_timeout):
             await asyncio.gather(app.drained(), sockets.drained())
@@ -152,29 +244,53 @@ def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket]) -
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Backend]:
-    try:
-        backend = await open_backend(_store_uri(settings), durable=settings.durability == "full")
-    except BadStoreURI as exc:
-        raise BadSetting("store", str(exc)) from exc
-    try:
-        yield backend
-    finally:
-        await backend.close()
+async def _opened(settings: Settings) -> AsyncIterator[Stores]:
+    durable = settings.durability == "full"
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def opening(key: str, uri: str) -> Backend:
+            try:
+                backend = await open_backend(uri, durable=durable)
+            except BadStoreURI as exc:
+                raise BadSetting(key, str(exc)) from exc
+            opened.push_async_callback(backend.close)
+            return backend
+
+        messages = await opening("store", _store_uri(settings))
+        if settings.control_store in (None, settings.store):
+            yield Stores(messages, messages)
+        else:
+            yield Stores(messages, await opening("control_store", _uri(settings, settings.control_store)))
 
 
 def _store_uri(settings: Settings) -> str:
-    """The store's URI; the embedded one lies in the data directory unless its path is given."""
-    if settings.store in ("sqlite:", "sqlite://"):
+    return _uri(settings, settings.store)
+
+
+def _uri(settings: Settings, store: str) -> str:
+    """A store's URI; the embedded one lies in the data directory unless its path is given."""
+    if store in ("sqlite:", "sqlite://"):
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
         return path.as_uri().replace("file:", "sqlite:", 1)
-    return settings.store
+    return store
 
 
-def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
+def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets bound to the ports to serve; `shared` ones can be bound by each worker."""
+    listeners = [_listen(settings.host, settings.port, shared=shared)]
+    if settings.websocket_port is not None:
+        listeners.append(
+            _listen(settings.host, settings.websocket_port, flag="--websocket-port", shared=shared)
+        )
+    return listeners
+
+
+def _listen(host: str, port: int, *, flag: str = "--port", shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as exc:
@@ -186,10 +302,10 @@ def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
     return listener
 
 
-def _announce(settings: Settings, listeners: list[socket.socket], backend: Backend) -> None:
+def _announce(settings: Settings, listeners: list[socket.socket], traits: frozenset[Trait]) -> None:
     addresses = [_address(listener) for listener in listeners]
     url = f"http://{addresses[0]}"
-    if Trait.DURABLE in backend.traits:
+    if Trait.DURABLE in traits:
         durability = "full: writes are on disk before they are answered"
     elif settings.store.startswith("memory:"):
         durability = "none: everything is gone when the process ends"
@@ -198,7 +314,7 @@ def _announce(settings: Settings, listeners: list[socket.socket], backend: Backe
     sys.stdout.write(
         f"""Sukkal is serving the Messaging API v2 on {url}
   store       {without_credentials(_store_uri(settings))}
-  durability  {durability}
+{_further(settings)}  durability  {durability}
   websocket   ws://{addresses[-1]}
 Try it:
   curl -i {url}/v2/queues/hello/messages -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c' \\
@@ -209,35 +325,16 @@ Stop with Ctrl-C.
     sys.stdout.flush()
 
 
+def _further(settings: Settings) -> str:
+    """Lines about what is not as it is by default."""
+    lines = []
+    if settings.control_store is not None:
+        lines.append(f"  control     {without_credentials(_uri(settings, settings.control_store))}\n")
+    if settings.workers > 1:
+        lines.append(f"  workers     {settings.workers}\n")
+    return "".join(lines)
+
+
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _set_up_logging(settings: Settings) -> None:
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso"),
-    ]
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-        if settings.log_format == "console"
-        else [
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    logging.getLogger("sukkal.ws.wire").setLevel(logging.WARNING)  # it tells of each connection
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of each start what we tell

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from hand_clock import others_go_on
 
 from sukkal.core.waiting import RETRY_SECONDS
 from sukkal.errors import Invalid, StoreUnavailable, Unavailable
@@ -17,7 +18,7 @@ from sukkal.model import QueueKey
 from sukkal.operations import BY_NAME
 from sukkal.requests import Claimed, ListMessages, MessageList
 
-from .world import NOW, PROJECT, Stage, Turns, World, bodies, count_up, next_schedule, others_go_on
+from .world import NOW, PROJECT, Stage, Turns, World, bodies, count_up, next_schedule
 
 KEY = QueueKey(PROJECT, "orders")
 LONG = 10_000  # seconds, longer than any lease or delay here

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from hand_clock import NOW as NOW
+from hand_clock import HandClock
 
 from sukkal.core.service import Service
 from sukkal.http.app import HttpApp
 from sukkal.stores.memory import MemoryBackend
 
-NOW = 1_800_000_000.0
 CLIENT = "3381af92-2b9e-11e3-b191-71861300734c"
 IDENTITY = {"client-id": CLIENT, "x-project-id": "acme"}
 PATCH = "application/openstack-messaging-v2.0-json-patch"
@@ -82,13 +83,37 @@ def hanging_up(*chunks: bytes) -> Sender:
     return Sender({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks)
 
 
+class Patient(Sender):
+    """A caller that has sent its request and stays, until it hangs up."""
+
+    def __init__(self) -> None:
+        super().__init__([{"type": "http.request", "body": b"", "more_body": False}])
+        self._stays = asyncio.Event()
+
+    async def receive(self) -> Any:
+        if self.asked:
+            await self._stays.wait()
+        return await super().receive()
+
+    def hang_up(self) -> None:
+        self._stays.set()
+
+
 class Web:
     """The HTTP application over a service on an empty store, and a clock in the test's hand."""
 
     def __init__(self, *, service: Any = None, **options: Any) -> None:
-        self.now = NOW
-        self.service = service or Service(MemoryBackend())
-        self.app = HttpApp(self.service, clock=lambda: self.now, **options)
+        self.clock = HandClock()
+        self.service = service or Service(MemoryBackend(), clock=self.clock)
+        self.app = HttpApp(self.service, clock=self.clock.now, **options)
+
+    @property
+    def now(self) -> float:
+        return self.clock.time
+
+    @now.setter
+    def now(self, time: float) -> None:
+        self.clock.time = time
 
     async def ask(
         self,
@@ -96,10 +121,14 @@ class Web:
         body: bytes | Any = None,
         *,
         sender: Sender | None = None,
+        reply: Reply | None = None,
         identity: Mapping[str, str] = IDENTITY,
         **headers: str,
     ) -> Reply:
-        """`ask("POST /v2/queues/q/messages?x=y", {...})`. Headers by keyword: `content_type="…"`."""
+        """`ask("POST /v2/queues/q/messages?x=y", {...})`. Headers by keyword: `content_type="…"`.
+
+        What comes back can be looked at while it comes, in a `reply` of the caller's.
+        """
         method, target = line.split(" ", 1)
         path, _, query = target.partition("?")
         given = {**identity, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -115,7 +144,7 @@ class Web:
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         }
-        reply = Reply()
+        reply = reply or Reply()
         await self.app(scope, sender.receive, reply.send)
         return reply
 

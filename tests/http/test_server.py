@@ -16,11 +16,16 @@ from sukkal.http.server import KEEP_ALIVE, Server
 BIG = b"x" * (8 << 20)  # more than the buffers of both ends hold
 
 
+told = asyncio.Event()
+
+
 async def application(scope: Any, _receive: Any, send: Any) -> None:
     """Answers with the path it was asked for; whole, or by ASGI's way when it must or is told to."""
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
     whole = scope.pop(EXCHANGE).send
     length = b"content-length: %d\r\n" % len(body)
+    if scope["path"] == "/when-told":
+        await told.wait()
     if scope["path"].startswith("/slow-way") or not whole(200, length, body):
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -107,6 +112,20 @@ async def test_idle_connection_is_closed_and_a_busy_one_is_not(server: tuple[Ser
         assert await idle.read() == b""
         asks_again.write(get("/twice"))
         assert (await answer(busy))[1] == b"/twice"
+
+
+async def test_connection_that_waits_for_its_answer_is_not_idle(server: tuple[Server, int]) -> None:
+    async with connected(server[1]) as (reader, writer), connected(server[1]) as (idle, asks):
+        writer.write(get("/when-told"))
+        asks.write(get("/once"))
+        await answer(idle)
+        for connection in server[0].server_state.connections:
+            connection.last_active -= KEEP_ALIVE + 1
+        assert await idle.read() == b"", "the server has looked for idle connections"
+        told.set()
+        assert (await answer(reader))[1] == b"/when-told"
+        writer.write(get("/again"))
+        assert (await answer(reader))[1] == b"/again"
 
 
 async def test_answer_to_head_has_no_body_and_the_next_answer_is_its_own(server: tuple[Server, int]) -> None:

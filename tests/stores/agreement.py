@@ -337,8 +337,10 @@ class Agreement(RuleBasedStateMachine):
             assert answer is not None
             assert self.now < answer
             assert expected is None or answer < expected
+            leases = [due for (of, _), due in self.due.items() if of == queue]
             posted = [self.posted[queue, id] for id in self.ids[queue]]
-            assert any(each.visible == answer >= each.expires for each in posted)
+            ended = [each for each in posted if each.expires <= answer]
+            assert any(answer in (each.visible, *leases) for each in ended)
 
     @rule()
     def volume_once_swept(self) -> None:

@@ -1,10 +1,14 @@
-"""Golden cases over HTTP: `cases/` in terms of operations, `cases/http/` as requests and answers travel."""
+"""Golden cases: `cases/` in terms of operations, over every transport; `cases/http/` and `cases/ws/` as
+requests and answers travel.
+"""
 
 import json
 import re
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import pytest
@@ -12,24 +16,28 @@ from golden import UUID, Captures, Case, Step, differences, load, read_json
 from http_caller import PATCH_TYPE, Answer, Caller
 from packed_caller import PackedCaller
 from server_process import ServerPool, ServerProcess
+from ws_caller import Reply, Socket, encode
 
 CASES = Path(__file__).parent / "cases"
 
 
-class Cast:
+Speaker = TypeVar("Speaker", Caller, Socket)
+
+
+class Cast(Generic[Speaker]):
     """The callers of one case: clients and projects by the names the steps give them."""
 
-    def __init__(self, host: str, port: int, kind: type[Caller]) -> None:
+    def __init__(self, speaker: Callable[..., Speaker], host: str, port: int) -> None:
+        self._speaker = speaker
         self._address = (host, port)
-        self._kind = kind
         self._projects: dict[str, str] = {}
         self._clients: dict[str, str] = {}
-        self._callers: dict[tuple[str, str], Caller] = {}
+        self._callers: dict[tuple[str, str], Speaker] = {}
 
-    def caller(self, step: Step) -> Caller:
+    def caller(self, step: Step) -> Speaker:
         client, project = step.get("as", "a"), step.get("of", "ours")
         if (client, project) not in self._callers:
-            self._callers[client, project] = self._kind(
+            self._callers[client, project] = self._speaker(
                 *self._address,
                 project=self._projects.setdefault(project, f"project-{uuid.uuid4().hex}"),
                 client=self._clients.setdefault(client, str(uuid.uuid4())),
@@ -60,7 +68,7 @@ def test_case_in_messagepack(case: Case, servers: ServerPool) -> None:
 
 def play(case: Case, server: ServerProcess, kind: type[Caller]) -> None:
     """Go through the steps of a case with callers of a kind."""
-    cast, captures = Cast(server.host, server.port, kind), Captures()
+    cast, captures = Cast(kind, server.host, server.port), Captures()
     try:
         for number, step in enumerate(case.steps, start=1):
             caller = cast.caller(step)
@@ -69,6 +77,23 @@ def play(case: Case, server: ServerProcess, kind: type[Caller]) -> None:
             shown = (
                 f"step {number}: {step}\nanswer: {answer.status} {answer.headers.items()}\n{answer.body!r}"
             )
+            assert not faults, "\n".join([*faults, shown])
+    finally:
+        cast.close()
+    server.check()
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+@pytest.mark.parametrize("case", load(CASES) + load(CASES / "ws"), ids=lambda case: case.id)
+def test_case_over_a_websocket(case: Case, binary: bool, servers: ServerPool) -> None:
+    server = servers.get("--store", "memory:", **case.settings)
+    cast, captures = Cast(partial(Socket, binary=binary), server.host, server.port), Captures()
+    try:
+        for number, step in enumerate(case.steps, start=1):
+            socket = cast.caller(step)
+            captures.update(project=socket.project, client=socket.client, me=json.dumps(socket.identity))
+            reply, faults = (speak if "do" in step else exchange)(step, socket, captures)
+            shown = f"step {number}: {step}\nreply: {reply.document}"
             assert not faults, "\n".join([*faults, shown])
     finally:
         cast.close()
@@ -195,7 +220,7 @@ ROUTES: dict[str, tuple[str, str]] = {
 
 def act(step: Step, caller: Caller, captures: Captures) -> tuple[Answer, list[str]]:
     """Speak a step of `cases` as HTTP, and compare what came back in the operation's own terms."""
-    known = {"do", "as", "of", "args", "status", "has", "facts"}
+    known = {"do", "as", "of", "args", "status", "websocket", "has", "facts"}
     assert step.keys() <= known, f"what is {sorted(step.keys() - known)}?"
     args = read_json(captures.fill(step["args"]), "args")
     method, path, body = request_of(step["do"], args)
@@ -257,6 +282,54 @@ def result_of(action: str, answer: Answer) -> Any:
         assert all(message["href"].endswith(f"?claim_id={claim_id}") for message in result["messages"])
         return {"claim_id": claim_id, **result}
     return result
+
+
+# --- operations, spoken over a WebSocket ------------------------------------------------------------------
+
+
+def speak(step: Step, socket: Socket, captures: Captures) -> tuple[Reply, list[str]]:
+    """Ask for the action of a step of `cases`, and compare what came back."""
+    reply = socket(step["do"], read_json(captures.fill(step["args"]), "args"))
+    faults = [] if reply.binary is socket.binary else ["the reply is a frame of another kind"]
+    status = step.get("websocket", step["status"])
+    if reply.status != status:
+        faults.append(f"status {reply.status} instead of {status}")
+    elif status >= 400 and "facts" in step:
+        faults += missing_facts(step, reply.body["exception"], captures)
+    elif status < 400 and "has" in step:
+        faults += differences(read_json(step["has"], "has"), reply.body, captures, exact=False)
+    return reply, faults
+
+
+def exchange(step: Step, socket: Socket, captures: Captures) -> tuple[Reply, list[str]]:
+    """Send a step of `cases/ws` and compare the whole document that came back.
+
+    What is sent is JSON, and goes out in the kind of frame the caller speaks; `{me}` stands for its headers.
+    `raw` goes out as text, whatever it is. The reply repeats the request, or else has `echo`.
+    """
+    known = {"send", "raw", "as", "of", "echo", "status", "body"}
+    assert step.keys() <= known, f"what is {sorted(step.keys() - known)}?"
+    sent: Any = {}
+    if "raw" in step:
+        socket.send(step["raw"])
+    else:
+        sent = read_json(captures.fill(step["send"]), "send")
+        socket.send(encode(sent, binary=socket.binary))
+    reply = socket.receive()
+    echo = {"action": None, "body": {}, "headers": {}, "api": "v2"}
+    echo |= (
+        read_json(step["echo"], "echo") if "echo" in step else {key: sent[key] for key in sent if key in echo}
+    )
+    faults = [] if reply.binary is (socket.binary and "raw" not in step) else ["a frame of another kind"]
+    if reply.document.get("request") != echo:
+        faults.append(f"the request is repeated as {reply.document.get('request')}")
+    if reply.document.keys() != {"request", "body", "headers"} or reply.document["headers"] != {
+        "status": step["status"]
+    }:
+        faults.append("keys or status are others")
+    else:
+        faults += differences(read_json(step["body"], "body"), reply.body, captures, exact=True)
+    return reply, faults
 
 
 def test_every_action_of_the_cases_has_a_route() -> None:

@@ -12,6 +12,7 @@ from sukkal import requests as r
 from sukkal.core import attributes, patch
 from sukkal.core.catalog import SCAN, Catalog
 from sukkal.core.context import Context
+from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, NotFound
 from sukkal.limits import DEFAULT_PAGE, Limits
@@ -26,10 +27,12 @@ class Containers:
         messages: Messages,
         waiting: Waiting,
         limits: Limits,
+        subscriptions: Subscriptions,
         *,
         may_encrypt: bool = False,
     ) -> None:
         self._catalog = catalog
+        self._subscriptions = subscriptions
         self._messages = messages
         self._waiting = waiting
         self._limits = limits
@@ -126,8 +129,11 @@ class Containers:
     async def purge(self, ctx: Context, request: r.PurgeQueue) -> None:
         if not all(kind in r.RESOURCE_TYPES for kind in request.resource_types):
             raise InvalidBody("Resource types must be a sub set of {'messages', 'subscriptions'}.")
+        key = QueueKey(ctx.project, request.queue)
         if "messages" in request.resource_types:
-            await self._messages.purge(QueueKey(ctx.project, request.queue))
+            await self._messages.purge(key)
+        if "subscriptions" in request.resource_types:
+            await self._subscriptions.purge(key, now=ctx.now)
 
     def too_large(self) -> str:
         """What to say of metadata over the limit."""

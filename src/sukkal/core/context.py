@@ -12,3 +12,4 @@ class Context(Struct, frozen=True, kw_only=True):
     now: float  # s since epoch: the moment the request was taken up
     roles: frozenset[str] = frozenset()  # lower case
     user: str | None = None
+    connection: str | None = None  # id of the lasting connection the request came by, if it did

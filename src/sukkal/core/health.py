@@ -22,14 +22,22 @@ BODY = Raw(b'"health"')
 
 
 class Health:
-    def __init__(self, backend: Backend, queues: Containers, messages: Messages, claims: Claims) -> None:
-        self._backend = backend
+    def __init__(
+        self, backends: tuple[Backend, Backend], queues: Containers, messages: Messages, claims: Claims
+    ) -> None:
+        """`backends` keep the messages and the records of queues; they may be one."""
+        self._backend, self._control = backends
         self._queues = queues
         self._messages = messages
         self._claims = claims
 
     async def ping(self, _ctx: Context, _request: r.Ping) -> None:
+        await self._ping_both()
+
+    async def _ping_both(self) -> None:
         await self._backend.ping()
+        if self._control is not self._backend:
+            await self._control.ping()
 
     async def probe(self, _ctx: Context, _request: r.Probe) -> None:
         """Nothing: that the call arrives is the answer."""
@@ -39,14 +47,14 @@ class Health:
         volume = await self._backend.messages.volume(now=ctx.now)
         return r.Health(
             storage_reachable=await self._reachable(),
-            durable=Trait.DURABLE in self._backend.traits,
+            durable=Trait.DURABLE in self._backend.traits & self._control.traits,
             operation_status=operations,
             message_volume=r.Volume(free=volume.free, claimed=volume.claimed, total=volume.total),
         )
 
     async def _reachable(self) -> bool:
         try:
-            await self._backend.ping()
+            await self._ping_both()
         except Exception:  # whatever it is, the store did not answer
             log.exception("health: the store did not answer")
             return False

@@ -13,10 +13,11 @@ from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
+from sukkal.core.notifier import Notifier
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, Notice, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 
 REMEMBERED_PAGES = 4096
@@ -32,6 +33,7 @@ class Messages:
         limits: Limits,
         cipher: Cipher,
         compression: Compression,
+        notifier: Notifier,
         new_id: Callable[[float], str],
         *,
         delete_with_claim_id: bool = False,
@@ -42,6 +44,7 @@ class Messages:
         self._limits = limits
         self._cipher = cipher
         self._compression = compression
+        self._notifier = notifier
         self._new_id = new_id
         self._delete_with_claim_id = delete_with_claim_id
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
@@ -94,15 +97,20 @@ class Messages:
         def batch(queue: Attributes) -> list[Message]:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
+        key = QueueKey(ctx.project, request.queue)
+        stored = await self.append(key, batch, now=now)
+        if self._notifier.heard(key):
+            self._notifier.posted(
+                key, [_notice(key, *each) for each in zip(news, stored, strict=True)], now=now
+            )
         return r.MessagesPosted(ids=ids)
 
     async def append(
         self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
-    ) -> None:
+    ) -> list[Message]:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them.
+        Afterwards the queue exists and holds them, or was deleted with them. Answers what was stored.
         """
         while True:
             removals = self._catalog.removals
@@ -114,12 +122,12 @@ class Messages:
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)
             if removals == self._catalog.removals:
-                return
+                return messages
             # Some queue was deleted meanwhile. If it was this one, the messages may have gone between
             # its record and its contents; storing them again under the same ids leaves one copy.
             current = await self._catalog.get(key, now=now)
             if current is not None and current.queue.version == entry.queue.version:
-                return
+                return messages
 
     def _message(self, ctx: Context, new: r.NewMessage, id_: str, queue: Attributes) -> Message:
         ttl = queue.default_ttl if new.ttl is UNSET else new.ttl
@@ -298,3 +306,13 @@ class Messages:
             raise Held(HELD_TEXT)
         await self._store.delete(key, ids, holder=holder, now=ctx.now)
         return None
+
+
+def _notice(key: QueueKey, new: r.NewMessage, stored: Message) -> Notice:
+    """What subscribers are told, at once also of what is delayed: the body as it was sent."""
+    return Notice(
+        queue=key.name,
+        body=bytes(new.body),
+        ttl=stored.ttl,
+        delay=round(stored.visible - stored.created),
+    )

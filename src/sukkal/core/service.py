@@ -16,6 +16,8 @@ from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.messages import Messages
+from sukkal.core.notifier import Notifier
+from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
@@ -35,6 +37,7 @@ class Service:
         self,
         backend: Backend,
         *,
+        control: Backend | None = None,
         limits: Limits | None = None,
         encryption_key: str | None = None,
         compress_above: int = 0,
@@ -44,14 +47,22 @@ class Service:
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
+        control = control or backend
         new_id = new_id or Mint()
         self._cipher = cipher = Cipher(encryption_key)
-        catalog = Catalog(backend.documents, limits)
+        catalog = Catalog(control.documents, limits)
         store = backend.messages
         self._backend = backend
+        self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
-        self._queues = queues = Containers(catalog, store, waiting, limits, may_encrypt=cipher.ready)
+        notifier = Notifier()
+        self.subscriptions = subscriptions = Subscriptions(
+            catalog, control.documents, limits, notifier, new_id
+        )
+        self._queues = queues = Containers(
+            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
+        )
         self._messages = messages = Messages(
             catalog,
             store,
@@ -59,11 +70,12 @@ class Service:
             limits,
             cipher,
             Compression(compress_above),
+            notifier,
             new_id,
             delete_with_claim_id=delete_with_claim_id,
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id)
-        health = Health(backend, queues, messages, claims)
+        health = Health((backend, control), queues, messages, claims)
         self.dispatcher = Dispatcher(
             {
                 "ping.get": health.ping,
@@ -86,6 +98,10 @@ class Service:
                 "claims.get": claims.get,
                 "claims.renew": claims.renew,
                 "claims.release": claims.release,
+                "subscriptions.list": subscriptions.page,
+                "subscriptions.create": subscriptions.create,
+                "subscriptions.get": subscriptions.get,
+                "subscriptions.delete": subscriptions.delete,
             }
         )
         self.authorize = self.dispatcher.authorize
@@ -94,7 +110,7 @@ class Service:
 
     async def check_key(self, now: float) -> None:
         """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
-        await check_key(self._cipher, self._backend.documents, now=now)
+        await check_key(self._cipher, self._control.documents, now=now)
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether a post to this queue reaches the store without waiting, and so keeps its place."""

@@ -6,19 +6,26 @@ document. Everything about queues, messages and claims is decided behind `Servic
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
+
+from msgspec.structs import replace
 
 from sukkal.core.context import Context
 from sukkal.core.service import Service
 from sukkal.errors import ServiceError
-from sukkal.http import content, identity
+from sukkal.http import content, events, identity
 from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
+from sukkal.http.events import EventStream, Send
+from sukkal.http.hangup import HungUp, Receive, while_there
+from sukkal.http.prefer import preferred_wait
 from sukkal.http.render import Renderers
-from sukkal.http.routes import Router
-from sukkal.limits import MAX_PROJECT
+from sukkal.http.routes import Match, Router
+from sukkal.limits import MAX_PROJECT, MAX_WAIT
+from sukkal.model import Message
 from sukkal.operations import TABLE, Body, Operation
+from sukkal.requests import ListMessages
 from sukkal.wire.home import VERSIONS, home_document
 from sukkal.wire.identity import ClientIds, RequestIds, bad_name
 from sukkal.wire.media import JSON, MSGPACK, Medium
@@ -27,8 +34,6 @@ from sukkal.wire.status import status_of
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 FORM = b"application/x-www-form-urlencoded"
@@ -37,10 +42,6 @@ VARIES = line("vary", "Accept")
 CACHEABLE = line("cache-control", "max-age=86400") + VARIES
 MEDIA = (JSON, MSGPACK)
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
-
-
-class HungUp(Exception):
-    """The caller went away while sending; nobody waits for an answer, and nothing was done."""
 
 
 class HttpApp:
@@ -102,6 +103,9 @@ class HttpApp:
                         "description": f"The request could not be served. It is logged as {request_id}.",
                     },
                 )
+            if isinstance(answer, EventStream):
+                await answer.run(request_id, receive, send)
+                return
             head = answer.head(request_id)
             if exchange is None or not exchange.send(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
@@ -112,8 +116,8 @@ class HttpApp:
 
     async def _answer(
         self, scope: Scope, receive: Receive, exchange: Exchange | None, request_id: str
-    ) -> Answer:
-        path, method = scope["path"], scope["method"]
+    ) -> Answer | EventStream:
+        path, method, query = scope["path"], scope["method"], scope["query_string"]
         if path == "/":
             return self._versions(scope)
         found = self._router.match(path)
@@ -126,6 +130,9 @@ class HttpApp:
             _check_content_type(headers[b"content-type"])
         accept = headers.get(b"accept")
         medium = JSON if accept is None else chosen(accept)
+        stream = accept is not None and events.wanted(accept) and _is_streamed(found, method, query)
+        if stream:
+            medium, headers = JSON, events.identified(headers, query)
         if medium is None:
             raise Refused(
                 406,
@@ -146,7 +153,6 @@ class HttpApp:
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
             raise bad_name()
-        query = scope["query_string"]
         endpoint = resource.endpoint(method, query)
         if endpoint is None:
             raise _method_not_allowed(resource.allow)
@@ -155,6 +161,11 @@ class HttpApp:
         fields: dict[str, Any] = found.fields.copy()
         if query:
             fields |= endpoint.query.fields(query)
+        preferred: int | None = None
+        if stream:
+            return await self._stream(operation, ctx, fields, headers)
+        if endpoint.waits and b"prefer" in headers and "wait" not in fields:
+            preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
             queue = fields["queue"]
             sent = content.media_type(headers.get(b"content-type", b""))
@@ -168,12 +179,37 @@ class HttpApp:
             else:
                 fields |= content.body_fields(endpoint, raw, sent, announced=b"content-length" in headers)
         request = operation.request(**fields)
-        result = await self._service.call(operation, ctx, request)
+        wait = fields.get("wait", 0) if preferred is None else min(preferred, MAX_WAIT)
+        if wait:
+            async with while_there(receive):
+                result = await self._service.call(operation, ctx, replace(request, wait=wait))
+            ctx = replace(ctx, now=self._clock())  # ages are told as they are when the answer goes
+        else:
+            result = await self._service.call(operation, ctx, request)
         renderers = self._renderers[medium]
         renderer = renderers.by_operation.get(operation.name)
         if renderer is None:
             return Answer(operation.success[0], media_type=renderers.media_type)
-        return renderer(ctx, request, result)
+        answer = renderer(ctx, request, result)
+        if preferred is not None:
+            return replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+        return answer
+
+    async def _stream(
+        self, operation: Operation, ctx: Context, fields: dict[str, Any], headers: Headers
+    ) -> EventStream:
+        """The stream, once its first page is there: what is wrong with the request has an ordinary answer."""
+        last_seen = headers.get(b"last-event-id")
+        if last_seen:
+            fields["marker"] = last_seen.decode("latin-1")
+        request = ListMessages(**fields | {"wait": 0})
+        pages = self._service.follow(operation, ctx, request, pause=events.HEARTBEAT_SECONDS)
+        first = await anext(pages)
+
+        def documents(found: list[Message]) -> list[bytes]:
+            return self._renderers[JSON].documents(replace(ctx, now=self._clock()), request.queue, found)
+
+        return EventStream(first, pages, documents)
 
     def _versions(self, scope: Scope) -> Answer:
         if scope["method"] == "OPTIONS":
@@ -214,6 +250,11 @@ class HttpApp:
         # unless it is so long that the connection is better closed.
         far_over = length is not None and int(length) > limit + DISCARDED
         raise Refused(400, error.title, error.message, CLOSE if far_over else b"")
+
+
+def _is_streamed(found: Match | None, method: str, query: bytes) -> bool:
+    endpoint = found.resource.endpoint(method, query) if found is not None else None
+    return endpoint is not None and endpoint.operation.streamed
 
 
 def _headers(given: list[tuple[bytes, bytes]]) -> Headers:

@@ -15,10 +15,12 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 ALLOWED_HEADERS = (
     b"X-Auth-Token, X-Identity-Status, X-Roles, X-Service-Catalog, X-User-Id, X-Tenant-Id, "
-    b"X-OpenStack-Request-ID, X-Trace-Info, X-Trace-HMAC, Client-id"
+    b"X-OpenStack-Request-ID, X-Trace-Info, X-Trace-HMAC, Client-id, Prefer, Last-Event-ID"
 )
 ALLOWED_METHODS = b"GET, PUT, POST, DELETE, PATCH, HEAD"
-EXPOSED_HEADERS = b"X-Auth-Token, X-Subject-Token, X-Service-Token, X-OpenStack-Request-ID"
+EXPOSED_HEADERS = (
+    b"X-Auth-Token, X-Subject-Token, X-Service-Token, X-OpenStack-Request-ID, Preference-Applied"
+)
 MAX_AGE = b"3600"  # seconds a browser may keep the answer to a preflight
 
 

@@ -184,6 +184,10 @@ class Renderers:
 
     # --- messages ------------------------------------------------------------------------------------
 
+    def documents(self, ctx: Context, queue: str, found: list[Message]) -> list[bytes]:
+        """Messages written out one by one, each as it stands in a listing."""
+        return [self._medium.encode(message) for message in self._wire(ctx, queue, found)]
+
     def _wire(self, ctx: Context, queue: str, found: list[Message]) -> list[_Message]:
         now, base = ctx.now, links.messages(queue) + "/"
         show, verbatim_above = self._medium.show, self._medium.verbatim_above
@@ -206,7 +210,9 @@ class Renderers:
         found, now = result.messages, ctx.now
         if not found:
             return self._empty_page
-        query = _page_query(request.limit, request.echo, request.include_claimed, result.include_delayed)
+        query = _page_query(
+            request.limit, request.echo, request.include_claimed, result.include_delayed, request.wait
+        )
         # Readers of one feed ask for the same page again and again; it is written out once a second.
         ages = [int(now - m.created) for m in found]
         kept = self._pages.get(id(found))
@@ -291,7 +297,9 @@ def _location(href: str) -> bytes:
 
 
 @lru_cache(1024)
-def _page_query(limit: int | None, echo: bool, include_claimed: bool, include_delayed: bool) -> str:
+def _page_query(
+    limit: int | None, echo: bool, include_claimed: bool, include_delayed: bool, wait: int
+) -> str:
     """A listing's query but for its marker, which is put after it."""
     query = links.query(
         {
@@ -299,6 +307,7 @@ def _page_query(limit: int | None, echo: bool, include_claimed: bool, include_de
             "echo": echo,
             "include_claimed": include_claimed,
             "include_delayed": include_delayed,
+            "wait": wait or None,
         }
     )
     return f"{query}&" if query else ""

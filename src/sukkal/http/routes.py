@@ -27,6 +27,7 @@ class Endpoint:
         variables = [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
         self.path_fields = tuple(PATH_FIELDS[variable] for variable in variables)
         self.query = QueryReader({name: types[name] for name in operation.query}, filters=operation.filters)
+        self.waits = "wait" in operation.query
         self.body_types: dict[str, Any] = {}
         if operation.body in _OBJECT:
             self.body_types = {

@@ -11,8 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -60,6 +59,7 @@ class _Transport:
         self._transport = transport
         self._outbox = outbox
         self._kept: list[bytes] = []
+        self._size = 0  # of what is kept
         self.abort = transport.abort
         self.is_closing = transport.is_closing
         self.get_extra_info = transport.get_extra_info
@@ -71,15 +71,16 @@ class _Transport:
         if not self._kept:
             self._outbox.add(self)
         self._kept.append(data)
+        self._size += len(data)
 
     def flush(self) -> None:
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not on their way yet."""
-        return self._transport.get_write_buffer_size() + sum(map(len, self._kept))
+        return self._transport.get_write_buffer_size() + self._size
 
     def write_eof(self) -> None:
         self.flush()
@@ -94,9 +95,7 @@ def _nothing() -> None:
     pass
 
 
-@lru_cache(1)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Header lines; those uvicorn adds to each answer stay the same for a second."""
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
@@ -104,6 +103,10 @@ class _Exchange:
     """One request and its answer."""
 
     __slots__ = ("_cycle",)
+
+    # What uvicorn adds to each answer. It is made anew, as another list, once a second.
+    _defaults: ClassVar[list[tuple[bytes, bytes]]] = []
+    _default_lines: ClassVar[bytes] = b""
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
@@ -128,8 +131,10 @@ class _Exchange:
             head += CLOSE
         elif CLOSE in head:
             cycle.keep_alive = False
-        defaults = _lines(tuple(cycle.default_headers))
-        cycle.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], defaults, head, body))
+        defaults = cycle.default_headers
+        if defaults is not _Exchange._defaults:
+            _Exchange._defaults, _Exchange._default_lines = defaults, _lines(defaults)
+        cycle.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], _Exchange._default_lines, head, body))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
@@ -145,6 +150,7 @@ class _Protocol(HttpToolsProtocol):
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
     _upgraded = False
+    _task: asyncio.Task[None]  # serves the request under way; nobody else may hold on to it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.last_active = self.loop.time()
@@ -171,7 +177,7 @@ class _Protocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.tasks.add(self.loop.create_task(self._serve(cycle, app)))
+        self._task = self.loop.create_task(self._serve(cycle, app))
 
     async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
@@ -179,7 +185,6 @@ class _Protocol(HttpToolsProtocol):
         try:
             await app(scope, cycle.receive, cycle.send)
         finally:
-            self.tasks.discard(asyncio.current_task())
             if not cycle.response_complete and not self.transport.is_closing():
                 self.transport.close()  # there is no answer, or not all of it: none will come
             cycle.on_response = _nothing  # it refers back to us

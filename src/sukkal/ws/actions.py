@@ -1,7 +1,6 @@
 """Actions: the vocabulary, read off the operation table, and how their requests are decoded.
 
-A body's keys are the fields of the operation's request, some under the names that paths have for them. Two
-stay raw until their size is judged: messages, whose bodies are never taken apart, and metadata.
+A body's keys are the fields of the operation's request, some under the names that paths have for them.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import NODEFAULT, Raw, Struct, ValidationError, field
 from msgspec.structs import FieldInfo, asdict
 
-from sukkal.operations import PATH_FIELDS, TABLE, Body, Operation
+from sukkal.operations import PATH_FIELDS, SOCKET_TABLE, TABLE, Operation
 from sukkal.ws.frames import KINDS, Kind
 
 AUTHENTICATE = "authenticate"
@@ -21,17 +20,24 @@ HOME = "get_home_doc"
 NOT_OFFERED = (
     *(f"pool_{verb}" for verb in ("create", "list", "get", "update", "delete")),
     *(f"flavor_{verb}" for verb in ("create", "list", "get", "update", "delete")),
-    *(f"subscription_{verb}" for verb in ("create", "list", "get", "delete")),
 )
 
 _NAMELESS = ("ping_node", "check_node_health", HOME)  # asked by nobody in particular
 _WITHOUT_BODY = (*_NAMELESS, *NOT_OFFERED, AUTHENTICATE, "queue_list")  # none is needed
 
 # Fields that only a query string fills; here such keys are ignored, like all that are unknown.
-_QUERY_ONLY = ("name", "with_count", "filters")
+QUERY_ONLY = ("name", "with_count", "filters")
 
 _KEYS = {name: key for key, name in PATH_FIELDS.items()} | {"ids": "message_ids"}
-_RAW = {Body.MESSAGES: "messages", Body.METADATA: "metadata"}
+
+# The field that stays raw until its size is judged: it is kept whole.
+_RAW = {
+    "messages.post": "messages",
+    "queues.create": "metadata",
+    "subscriptions.create": "options",
+}
+
+ROWS = (*TABLE, *SOCKET_TABLE)
 
 
 class Headers(Struct, frozen=True):
@@ -54,9 +60,9 @@ class Action:
         self.operation = operation
         self.nameless = name in _NAMELESS
         self.needs_body = name not in _WITHOUT_BODY
-        self.raw_field = _RAW.get(operation.body) if operation else None
+        self.raw_field = _RAW.get(operation.name) if operation else None
         fields = _fields(operation) if operation else []
-        body = msgspec.defstruct(name, fields, rename=_KEYS, kw_only=True)
+        body = msgspec.defstruct(name, fields, rename=wire_name, kw_only=True)
         self._readers: dict[Kind, Callable[[bytes | Raw], Struct]] = {
             kind: kind.medium.decoder(body) for kind in KINDS
         }
@@ -66,8 +72,9 @@ class Action:
         if not body and not self.needs_body:
             return {}
         fields = asdict(self._readers[kind](body))
-        if "messages" in fields and not kind.is_array(fields["messages"]):
-            raise ValidationError("Expected `array` - at `$.messages`")
+        raw = fields[self.raw_field] if self.raw_field else None
+        if raw and not (kind.is_array(raw) if self.raw_field == "messages" else kind.is_object(raw)):
+            raise ValidationError(f"`{self.raw_field}` is of another type")
         return fields
 
     def identified(self, headers: Headers) -> bool:
@@ -79,14 +86,19 @@ class Action:
         return headers.project is not None and headers.client is not None
 
 
+def wire_name(field_name: str) -> str:
+    """The key that fills a field of a request."""
+    return _KEYS.get(field_name, field_name)
+
+
 def _fields(operation: Operation) -> list[Any]:
     """What a body may hold, as `defstruct` wants it."""
-    raw = _RAW.get(operation.body)
+    raw = _RAW.get(operation.name)
     types = get_type_hints(operation.request)
     return [
         (f.name, Raw if f.name == raw else types[f.name], *_default(f, raw))
         for f in msgspec.structs.fields(operation.request)
-        if f.name not in _QUERY_ONLY
+        if f.name not in QUERY_ONLY
     ]
 
 
@@ -103,6 +115,6 @@ def _default(of: FieldInfo, raw: str | None) -> tuple[Any, ...]:
 
 def vocabulary() -> dict[str, Action]:
     """Every action by name, also those that are not offered."""
-    actions = [Action(operation.action, operation) for operation in TABLE if operation.action]
+    actions = [Action(operation.action, operation) for operation in ROWS if operation.action]
     actions += [Action(name) for name in (AUTHENTICATE, HOME, *NOT_OFFERED)]
     return {action.name: action for action in actions}

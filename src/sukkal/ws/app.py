@@ -1,14 +1,20 @@
 """The WebSocket side of the service: its connections, who may open one, and their end."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
-from sukkal.ws.connection import Connection
+from sukkal.core.subscriptions import Subscriptions
+from sukkal.errors import StoreUnavailable
+from sukkal.ws.connection import Connection, Patience
 from sukkal.ws.responder import Responder
 
+log = logging.getLogger(__name__)
+
 LOOK_SECONDS = 2.5  # between looks at all connections
+LOOK_SECONDS_DRAINING = 0.25
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -16,13 +22,26 @@ class WebSocketApp:
     """`origins` of pages that may connect, besides those this server's own address names; `*` is all.
 
     Software that is no browser names no origin and may always connect. A frame of more than `most_bytes`
-    ends its connection.
+    ends its connection. Connections can subscribe; `address` is where others would find them.
     """
 
     def __init__(
-        self, responder: Responder, *, origins: Collection[str] = (), most_bytes: int = 1 << 20
+        self,
+        responder: Responder,
+        subscriptions: Subscriptions,
+        *,
+        clock: Callable[[], float],
+        address: str = "localhost",
+        origins: Collection[str] = (),
+        most_bytes: int = 1 << 20,
+        patience: Patience | None = None,
     ) -> None:
         self.responder = responder
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._address = address
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.patience = patience or Patience()
         self.draining = False
         self.log = logging.getLogger("sukkal.ws.wire")
         self.connections: dict[str, Connection] = {}  # by the ids of their sessions
@@ -35,12 +54,24 @@ class WebSocketApp:
         return Connection(self, most_bytes=self._most_bytes)
 
     def opened(self, connection: Connection) -> None:
-        self.connections[connection.session.id] = connection
+        session = connection.session
+        self.connections[session.id] = connection
+        self._subscriptions.connected(session.id, f"http://{self._address}/{session.id}", session.hear)
 
     def closed(self, connection: Connection) -> None:
         self.connections.pop(connection.session.id, None)
+        task = asyncio.create_task(self._leave(connection.session.id))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
         if not self.connections:
             self._empty.set()
+
+    async def _leave(self, session: str) -> None:
+        """Delete what a connection subscribed for itself."""
+        try:
+            await self._subscriptions.disconnected(session, now=self._clock())
+        except StoreUnavailable as exc:
+            log.warning("subscriptions of a connection stay until their time is over: %s", exc)
 
     def admits(self, origin: str, host: str) -> bool:
         """Whether pages of this origin may connect to this server, whose address they know as `host`."""
@@ -68,17 +99,23 @@ class WebSocketApp:
             connection.abort()
 
     async def drained(self) -> None:
-        """Return when all connections are closed."""
+        """Return when all connections are closed, and nothing of them is left."""
         while self.connections:
             self._empty.clear()
-            await self._empty.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), LOOK_SECONDS_DRAINING)
+            self._look()
+        await asyncio.gather(*self._leaving)
 
     async def watch(self) -> None:
         """Look after the connections for as long as the task lives."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for connection in list(self.connections.values()):
-                connection.look()
+            self._look()
+
+    def _look(self) -> None:
+        for connection in list(self.connections.values()):
+            connection.look()
 
 
 def _spellings(host: str, default_port: int) -> tuple[str, ...]:

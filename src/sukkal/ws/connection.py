@@ -8,6 +8,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from websockets.frames import Frame as WireFrame
 from websockets.frames import Opcode
 from websockets.http11 import Request, Response
@@ -20,15 +21,20 @@ from sukkal.ws.session import Session
 if TYPE_CHECKING:
     from sukkal.ws.app import WebSocketApp
 
-PING_AFTER = 15.0  # seconds of silence
-DEAD_AFTER = 35.0  # seconds of silence, in spite of a ping
-STUCK_AFTER = 10.0  # seconds in which nothing of what is sent is taken
-CLOSE_WITHIN = 5.0  # seconds that the other side may take to close, once it is told
 MOST_UNTAKEN = 4 * 1024 * 1024  # bytes sent and not taken; then notifications are too many
 
 GOING_AWAY = 1001
 POLICY = 1008
-TRY_AGAIN = 1013
+
+
+class Patience(Struct, frozen=True):
+    """How long the other side may take, in seconds."""
+
+    ping_after: float = 15.0  # of silence
+    dead_after: float = 35.0  # of silence, in spite of a ping
+    stuck_after: float = 10.0  # in which nothing of what is sent is taken
+    close_within: float = 5.0  # once it is told that this is the end
+    leave_within: float = 1.0  # the same when the server stops: many clients only listen when they ask
 
 
 class Connection(asyncio.Protocol):
@@ -121,6 +127,12 @@ class Connection(asyncio.Protocol):
             (self._wire.send_binary if binary else self._wire.send_text)(data)
             self._flush()
 
+    def notify(self, data: bytes, *, binary: bool) -> None:
+        if self._transport.get_write_buffer_size() + len(data) > MOST_UNTAKEN:
+            self.close(POLICY, "Notifications are not taken.")
+        else:
+            self.send(data, binary=binary)
+
     def _flush(self) -> None:
         for data in self._wire.data_to_send():  # an empty one means the end
             if data:
@@ -153,21 +165,22 @@ class Connection(asyncio.Protocol):
 
     def look(self) -> None:
         """See whether the other side is still there; to be called every few seconds."""
-        now = self._loop.time()
+        now, patience = self._loop.time(), self._app.patience
         if self._closing_since is not None:
-            if now - self._closing_since > CLOSE_WITHIN:
+            within = patience.leave_within if self._app.draining else patience.close_within
+            if now - self._closing_since > within:
                 self._transport.abort()
         elif not self._writable:
             untaken = self._transport.get_write_buffer_size()
             if untaken < self._untaken:
                 self._untaken, self._stuck_since = untaken, now
-            elif now - self._stuck_since > STUCK_AFTER:
+            elif now - self._stuck_since > patience.stuck_after:
                 self.close(POLICY, "What the server sends is not taken.")
         elif self._reading:
             silent = now - self._heard
-            if silent > DEAD_AFTER:
+            if silent > patience.dead_after:
                 self._transport.abort()
-            elif silent > PING_AFTER and not self._pinged and self._wire.state is State.OPEN:
+            elif silent > patience.ping_after and not self._pinged and self._wire.state is State.OPEN:
                 self._pinged = True
                 self._wire.send_ping(b"")
                 self._flush()

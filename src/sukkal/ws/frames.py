@@ -7,12 +7,14 @@ repeats it: nothing is taken apart that the action does not need.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType, msgpack
 
 from sukkal.errors import InvalidBody
+from sukkal.model import Notice
 from sukkal.wire.media import JSON, MSGPACK, UNREADABLE, Medium
 
 _MSGPACK_ARRAYS = bytes([*range(0x90, 0xA0), 0xDC, 0xDD])  # their first bytes
+_MSGPACK_MAPS = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
 _UNDECODABLE = (*UNREADABLE, InvalidBody, TypeError, ValueError)
 
 
@@ -48,6 +50,14 @@ class _Reply(Struct):
     headers: _Status
 
 
+class _Notification(Struct):
+    ttl: int
+    body: Raw
+    queue_name: str
+    Message_Type: str = "Notification"
+    delay: int | UnsetType = UNSET
+
+
 class Kind:
     """One of the two kinds of frames, and the medium it carries."""
 
@@ -58,6 +68,7 @@ class Kind:
         self._read: Callable[[bytes], Request] = medium.decoder(Request)
         self._read_any = medium.decoder(Any)
         self._arrays = _MSGPACK_ARRAYS if self.binary else b"["
+        self._objects = _MSGPACK_MAPS if self.binary else b"{"
         self._null = Raw(medium.encode(None))
         self._empty = Raw(medium.encode({}))
 
@@ -86,12 +97,35 @@ class Kind:
         """Whether a value that was stepped over is an array."""
         return memoryview(raw)[0] in self._arrays
 
+    def is_object(self, raw: Raw) -> bool:
+        return memoryview(raw)[0] in self._objects
+
+    def notification(self, notice: Notice) -> bytes:
+        """The frame that tells of a message; what has no `request` is no reply."""
+        told = _Notification(notice.ttl, self.medium.show(notice.body), notice.queue)
+        if notice.delay:
+            told.delay = notice.delay
+        return self.medium.encode(told)
+
     def reply(self, request: Request, status: int, body: Any) -> bytes:
         """The frame that answers a request."""
+        if status >= 400 and self.binary and not _readable(request):
+            request = NOTHING  # repeated, it would make the reply as unreadable as it is
         echo = _Echo(
             request.action or self._null, request.body or self._empty, request.headers or self._empty
         )
         return self.medium.encode(_Reply(echo, body, _Status(status)))
+
+
+def _readable(request: Request) -> bool:
+    """Whether what a binary frame holds is what it says, also where it was stepped over."""
+    try:
+        for part in (request.action, request.headers, request.body):
+            if part:
+                msgpack.decode(part)
+    except _UNDECODABLE:
+        return False
+    return True
 
 
 ECHOED = Request.__struct_fields__

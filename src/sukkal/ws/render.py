@@ -11,8 +11,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from sukkal import requests as r
 from sukkal.core.context import Context
-from sukkal.errors import Invalid, InvalidBody, NotFound, ServiceError, Unavailable, Undeletable
-from sukkal.model import Edge, Message
+from sukkal.errors import Conflict, Invalid, InvalidBody, NotFound, ServiceError, Unavailable, Undeletable
+from sukkal.model import Edge, Message, Subscription
 from sukkal.operations import Body, Operation
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
@@ -83,6 +83,16 @@ class _Queues(Struct):
     queues: list[_Queue]
 
 
+class _Subscription(Struct):
+    id: str
+    source: str
+    subscriber: str
+    ttl: int
+    age: int
+    options: dict[str, Any]
+    confirmed: bool
+
+
 class Failure(Struct):
     """What the body of a failed action says."""
 
@@ -95,10 +105,13 @@ _UNAVAILABLE = {
     "queues.list": "Queues could not be listed.",
     "queues.create": "Queue {queue} could not be created.",
     "queues.get": "Cannot retrieve queue {queue}.",
+    "subscriptions.list": "Subscriptions could not be listed.",
+    "subscriptions.create": "Subscription {queue} could not be created.",
 }
 _NOT_FOUND = {
     "claims.get": "Claim {claim_id} does not exist.",
     "claims.renew": "Claim {claim_id} does not exist.",
+    "subscriptions.get": "Subscription {subscription_id} for queue {queue} does not exist.",
 }
 
 
@@ -106,6 +119,8 @@ def failed(operation: Operation, fields: dict[str, Any], error: ServiceError) ->
     """The reply to an action that failed; `fields` of its request."""
     status, text = status_of(error), error.message
     match error:
+        case Conflict():
+            return status, f"Subscription {fields['queue']} not created."
         case NotFound() if operation.name == "messages.get_many":
             return 200, _Messages([])
         case NotFound():
@@ -143,6 +158,10 @@ class Renderers:
             "claims.get": self._claim,
             "claims.renew": self._renewed_claim,
             "claims.release": self._released_claim,
+            "subscriptions.list": self._subscriptions,
+            "subscriptions.create": self._subscribed,
+            "subscriptions.get": self._subscription,
+            "subscriptions.delete": self._unsubscribed,
             "health.get": self._health,
             "ping.get": self._done,
         }
@@ -250,6 +269,28 @@ class Renderers:
     ) -> Rendered:
         return 204, f"Claim {request.claim_id} deleted."
 
+    # --- subscriptions -------------------------------------------------------------------------------
+
+    def _subscriptions(
+        self, _medium: Medium, ctx: Context, _request: r.ListSubscriptions, result: r.SubscriptionList
+    ) -> Rendered:
+        return 200, {"subscriptions": [_shown(ctx, each) for each in result.subscriptions]}
+
+    def _subscribed(
+        self, _medium: Medium, _ctx: Context, request: r.CreateSubscription, result: r.SubscriptionCreated
+    ) -> Rendered:
+        return 201, {"subscription_id": result.id, "message": f"Subscription {request.queue} created."}
+
+    def _subscription(
+        self, _medium: Medium, ctx: Context, _request: r.GetSubscription, result: Subscription
+    ) -> Rendered:
+        return 200, _shown(ctx, result)
+
+    def _unsubscribed(
+        self, _medium: Medium, _ctx: Context, request: r.DeleteSubscription, _result: None
+    ) -> Rendered:
+        return 204, f"Subscription {request.subscription_id} removed."
+
     # --- the service itself --------------------------------------------------------------------------
 
     def _health(self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Rendered:
@@ -258,3 +299,15 @@ class Renderers:
 
 def _age(ctx: Context, since: float) -> int:
     return max(0, int(ctx.now - since))
+
+
+def _shown(ctx: Context, found: Subscription) -> _Subscription:
+    return _Subscription(
+        found.id,
+        found.source,
+        found.subscriber,
+        found.ttl,
+        _age(ctx, found.created),
+        found.options,
+        found.confirmed,
+    )

@@ -7,7 +7,7 @@ then core. Each fault is answered and ends the steps; none ends the connection.
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -19,7 +19,7 @@ from sukkal.limits import MAX_PROJECT, is_name
 from sukkal.operations import Body, Operation
 from sukkal.wire import identity
 from sukkal.wire.home import home_document
-from sukkal.wire.identity import ClientIds, RequestIds
+from sukkal.wire.identity import NOBODY, ClientIds, RequestIds
 from sukkal.wire.media import UNREADABLE
 from sukkal.ws.actions import AUTHENTICATE, HOME, Action, Headers, vocabulary
 from sukkal.ws.frames import KINDS, NOTHING, Frame, Kind, Request, Undecodable
@@ -45,6 +45,16 @@ class Question(Struct, frozen=True):
     @property
     def posts(self) -> bool:
         return self.operation.body is Body.MESSAGES
+
+    @property
+    def subscribes_itself(self) -> bool:
+        """Whether the connection asks to be told of messages."""
+        return self.operation.name == "subscriptions.create" and not self.fields["subscriber"]
+
+
+class Reply(NamedTuple):
+    status: int
+    data: bytes
 
 
 class Refused(Exception):
@@ -82,21 +92,21 @@ class Responder:
         self._home = msgspec.json.decode(home_document(admin_mode=admin_mode))
         self._headers = {kind: _HeaderReader(kind) for kind in KINDS}
 
-    def read(self, frame: Frame) -> Question | bytes:
-        """What a frame asks of core, or the reply when it asks nothing."""
+    def read(self, frame: Frame, connection: str) -> Question | Reply:
+        """What a frame asks of core, or the reply when it asks nothing. `connection` is the session's id."""
         kind = frame.kind
         request = NOTHING
         try:
             request = kind.request(frame.data)
-            return self._read(kind, request)
+            return self._read(kind, request, connection)
         except Undecodable as exc:
-            return kind.reply(NOTHING, 400, {"error": str(exc)})
+            return Reply(400, kind.reply(NOTHING, 400, {"error": str(exc)}))
         except Refused as refused:
-            return kind.reply(request, refused.status, refused.body)
+            return Reply(refused.status, kind.reply(request, refused.status, refused.body))
         except Exception as exc:  # noqa: BLE001 - the top of a request: whatever it is, it is answered
             return self._fault(kind, request, exc, "-")
 
-    def _read(self, kind: Kind, request: Request) -> Question | bytes:
+    def _read(self, kind: Kind, request: Request, connection: str) -> Question | Reply:
         action = self._action(kind, request.action)
         try:
             headers = self._headers[kind].read(request.headers)
@@ -111,7 +121,7 @@ class Responder:
         if operation.admin and not self._admin_mode:
             raise _not_offered(action)
         try:
-            ctx = self._context(action, headers)
+            ctx = self._context(action, headers, connection)
             if ("queue" in fields and not is_name(fields["queue"])) or len(ctx.project) > MAX_PROJECT:
                 raise identity.bad_name()
             self._service.authorize(operation, ctx)
@@ -132,7 +142,7 @@ class Responder:
             raise Refused(400, {"error": f"{name} is not a valid action"})
         return action
 
-    def _context(self, action: Action, headers: Headers) -> Context:
+    def _context(self, action: Action, headers: Headers, connection: str) -> Context:
         if action.nameless:
             project = client = ""
         else:
@@ -140,13 +150,20 @@ class Responder:
             assert headers.project is not None
             client = self._client_ids.read(headers.client.encode())
             project = identity.project(headers.project.encode())
-        return Context(project=project, client=client, request_id=self._request_ids.next(), now=self._clock())
+        return Context(
+            project=project,
+            client=client,
+            request_id=self._request_ids.next(),
+            now=self._clock(),
+            roles=identity.roles(headers.roles.encode()) if isinstance(headers.roles, str) else NOBODY,
+            connection=connection,
+        )
 
-    def _own(self, kind: Kind, action: Action) -> bytes:
+    def _own(self, kind: Kind, action: Action) -> Reply:
         """What is answered without core."""
         if action.name == AUTHENTICATE:  # there is nothing to check: everybody is let in
             echo = Request(action=Raw(kind.medium.encode(AUTHENTICATE)))
-            return kind.reply(echo, 200, {"message": "Authentified."})
+            return Reply(200, kind.reply(echo, 200, {"message": "Authentified."}))
         if action.name == HOME:
             raise Refused(200, self._home)
         raise _not_offered(action)
@@ -157,7 +174,7 @@ class Responder:
         """Whether this is a post that takes effect in the turn in which its answer is begun."""
         return question.posts and self._service.at_hand(question.ctx, question.fields["queue"])
 
-    async def answer(self, question: Question) -> bytes:
+    async def answer(self, question: Question) -> Reply:
         """The reply; whatever happens, there is one."""
         kind, operation, ctx = question.kind, question.operation, question.ctx
         try:
@@ -168,7 +185,7 @@ class Responder:
                 status, body = renderer(kind.medium, ctx, request, result)
             except ServiceError as error:
                 status, body = failed(operation, question.fields, error)
-            return kind.reply(question.request, status, body)
+            return Reply(status, kind.reply(question.request, status, body))
         except Exception as exc:  # noqa: BLE001 - the top of a request, as in `read`
             return self._fault(kind, question.request, exc, ctx.request_id)
 
@@ -188,10 +205,10 @@ class Responder:
             fields = {key: value for key, value in fields.items() if key != name}
         return operation.request(**fields)
 
-    def _fault(self, kind: Kind, request: Request, exc: Exception, request_id: str) -> bytes:
+    def _fault(self, kind: Kind, request: Request, exc: Exception, request_id: str) -> Reply:
         log.error("request failed", exc_info=exc, extra={"request_id": request_id})
         text = f"The request could not be served. It is logged as {request_id}."
-        return kind.reply(request, 500, Failure(text, "Unexpected error."))
+        return Reply(500, kind.reply(request, 500, Failure(text, "Unexpected error.")))
 
 
 class _HeaderReader:

@@ -14,8 +14,9 @@ import uuid
 from collections import deque
 from typing import Protocol
 
+from sukkal.model import Notice
 from sukkal.ws.frames import TEXT, Frame, Kind
-from sukkal.ws.responder import Question, Responder
+from sukkal.ws.responder import Question, Reply, Responder
 
 MOST_REQUESTS = 256  # received and not answered; then no more are read
 MOST_BYTES = 4 * 1024 * 1024  # of such requests; the one that exceeds it is taken
@@ -26,6 +27,10 @@ class Peer(Protocol):
 
     def send(self, data: bytes, *, binary: bool) -> None:
         """Send a frame; one that is sent when the connection is closed goes nowhere."""
+        ...
+
+    def notify(self, data: bytes, *, binary: bool) -> None:
+        """The same for what was not asked for. When too much of it is not taken, the connection is closed."""
         ...
 
     def progressed(self) -> None:
@@ -53,10 +58,10 @@ class Session:
         self._peer = peer
         self._waiting: deque[Frame] = deque()
         self._slots: deque[_Slot] = deque()
-        self._first: Question | bytes | None = None  # what the first that waits was read as
+        self._first: Question | Reply | None = None  # what the first that waits was read as
         self._bytes = 0
         self._held = False
-        self._notify_in: Kind = TEXT
+        self._notify_in: Kind = TEXT  # as the last request to be told of messages
 
     @property
     def full(self) -> bool:
@@ -88,6 +93,11 @@ class Session:
         self._first = None
         self._bytes = sum(slot.size for slot in self._slots)
 
+    def hear(self, notice: Notice) -> None:
+        """Tell the other side of a message."""
+        kind = self._notify_in
+        self._peer.notify(kind.notification(notice), binary=kind.binary)
+
     # --- order ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
@@ -97,11 +107,11 @@ class Session:
                 return
             frame = self._waiting[0]
             if self._first is None:
-                self._first = self._responder.read(frame)
+                self._first = self._responder.read(frame, self.id)
             first = self._first
-            if isinstance(first, bytes):
+            if isinstance(first, Reply):
                 slot = _Slot(frame, alone=False)
-                slot.reply = first
+                slot.reply = first.data
             else:
                 slot = _Slot(frame, alone=not self._responder.flows(first))
                 if slot.alone and self._slots:
@@ -113,7 +123,9 @@ class Session:
             self._send()
 
     async def _answer(self, slot: _Slot, question: Question) -> None:
-        slot.reply = await self._responder.answer(question)
+        status, slot.reply = await self._responder.answer(question)
+        if status == 201 and question.subscribes_itself:
+            self._notify_in = question.kind
         self._send()
         self._begin()
         self._peer.progressed()
