@@ -10,16 +10,18 @@ from sukkal.stores.contract import Backend
 from sukkal.stores.registry import open_backend
 
 
-def _redis() -> str:
-    """A part of the worker's server that nobody else uses."""
-    return f"{SHARED.get().uri}/?prefix={uuid.uuid4().hex}"
+def _apart(uri: str) -> str:
+    """A part of the worker's servers that nobody else uses."""
+    return f"{uri}?prefix={uuid.uuid4().hex}"
 
 
 # Name to what makes the URI of a new, empty store; {directory} is an empty directory of the test's own.
 STORES: dict[str, Callable[[], str]] = {
     "memory": lambda: "memory:",
     "sqlite": lambda: "sqlite:///{directory}/store.db",
-    "redis": _redis,
+    "redis": lambda: _apart(SHARED.server().uri),
+    "redis+sentinel": lambda: _apart(SHARED.sentinel_group().uri),
+    "redis+cluster": lambda: _apart(SHARED.cluster().uri),
 }
 
 

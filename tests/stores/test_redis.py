@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -99,30 +98,24 @@ async def test_call_fails_at_once_while_the_server_is_known_to_be_away(server: R
 
 async def test_server_that_hangs_holds_nobody_up_for_long(server: RedisServer) -> None:
     async with opened(server) as backend:
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             calls = [unavailable(lambda: walk(backend.messages), within=5) for _ in range(100)]
             calls.append(unavailable(lambda: backend.messages.append(QUEUE, numbered(1)), within=5))
             await asyncio.gather(*calls)
             await unavailable(backend.ping, within=0.5)
-        finally:
-            server.signal(signal.SIGCONT)
         await until_available(lambda: backend.messages.append(QUEUE, numbered(1)))
         assert ids(await walk(backend.messages)) == ["m00000"]
 
 
 async def test_calls_under_way_are_bounded(server: RedisServer) -> None:
     async with opened(server, "timeout=5") as backend:
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             large = [message("m", body=b"x" * 1_000_000)]
             calls = [asyncio.ensure_future(backend.messages.append(QUEUE, large)) for _ in range(80)]
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             said = await unavailable(lambda: backend.messages.append(QUEUE, large), within=0.1)
             assert "keep up" in said
-        finally:
-            server.signal(signal.SIGCONT)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert answers.count(None) > 0
 
@@ -346,7 +339,7 @@ async def test_line_that_was_lost_wakes_everybody_once_it_is_back(server: RedisS
 
 
 async def test_stores_with_different_prefixes_do_not_touch() -> None:
-    server = SHARED.get()
+    server = SHARED.server()
     async with opened(server, "prefix=one-") as one, opened(server, "prefix=two-") as two:
         await one.messages.append(QUEUE, numbered(2))
         assert await walk(two.messages) == []

@@ -57,9 +57,8 @@ class Link(asyncio.Protocol):
         self.on_end: Callable[[], None] = _nothing  # called at the end before anybody else hears of it
         self._timeout = timeout
         self._replicas = min_replicas
-        self._wait = command(b"SET", fence, b"") + command(
-            b"WAIT", b"%d" % min_replicas, b"%d" % (replica_timeout * 1000)
-        )
+        self._replica_timeout = replica_timeout
+        self.fence(fence)
         self._parser = hiredis.Reader(notEnoughData=...)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -69,6 +68,11 @@ class Link(asyncio.Protocol):
         self._bytes = 0
         self._batches: deque[tuple[int, float, int]] = deque()  # last command, when sent, bytes
         self._watch: asyncio.TimerHandle | None = None
+
+    def fence(self, key: bytes) -> None:
+        """The small write is to this key from now on."""
+        milliseconds = b"%d" % (self._replica_timeout * 1000)
+        self._wait = command(b"SET", key, b"") + command(b"WAIT", b"%d" % self._replicas, milliseconds)
 
     # --- sending -------------------------------------------------------------------------------------
 
