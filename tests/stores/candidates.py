@@ -11,7 +11,7 @@ from sukkal.stores.registry import open_backend
 
 
 def _apart(uri: str) -> str:
-    """A part of the worker's servers that nobody else uses. On a busy machine they may take long to answer."""
+    """A part of the servers that nobody else uses. On a busy machine they may take long to answer."""
     return f"{uri}?prefix={uuid.uuid4().hex}&timeout=30&connect_timeout=30"
 
 
@@ -26,5 +26,8 @@ STORES: dict[str, Callable[[], str]] = {
 
 
 async def open_store(name: str, directory: Path) -> Backend:
-    """A new, empty store with every promise in force."""
-    return await open_backend(STORES[name]().format(directory=directory), durable=True)
+    """The store that belongs to a directory, at first new and empty, with every promise in force."""
+    note = directory / f"{name}.uri"
+    if not note.exists():
+        note.write_text(STORES[name]().format(directory=directory))
+    return await open_backend(note.read_text(), durable=True)
