@@ -70,13 +70,6 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 def _serve_by_workers(settings: Settings) -> int:
     """The same with several processes, which take the connections to one port in turns."""
     traits = _run(_look_at_stores(settings))
-    if Trait.SHARED not in traits:
-        raise BadSetting(
-            "workers",
-            f"workers is {settings.workers}, but one process only can use the store "
-            f"{without_credentials(_store_uri(settings))}: leave workers at 1, or name a store that can be "
-            "shared, such as redis://localhost.",
-        )
     for listener in _listeners(settings):  # does anybody else use them?
         listener.close()
     # Held here without listening, so that the ports stay the same when all workers are replaced.
@@ -99,8 +92,16 @@ def _serve_by_workers(settings: Settings) -> int:
 
 
 async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
-    """What the stores promise; raises as `serve` does when they cannot be used."""
+    """What the stores promise; raises as `serve` does when they cannot be used, or not by several."""
     async with _opened(settings) as stores:
+        for backend, uri in ((stores.messages, settings.store), (stores.control, settings.control_store)):
+            if Trait.SHARED not in backend.traits:
+                raise BadSetting(
+                    "workers",
+                    f"workers is {settings.workers}, but one process only can use the store "
+                    f"{without_credentials(_uri(settings, uri or settings.store))}: leave workers at 1, or "
+                    "name a store that can be shared, such as redis://localhost.",
+                )
         clock = SystemClock()
         await _check_key(_service(settings, stores, clock), clock)
         return stores.traits
@@ -252,7 +253,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Stores]:
             try:
                 backend = await open_backend(uri, durable=durable)
             except BadStoreURI as exc:
-                raise BadSetting(key, str(exc)) from exc
+                raise BadSetting(key, f"{key}: {exc}") from exc
             opened.push_async_callback(backend.close)
             return backend
 

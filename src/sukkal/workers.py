@@ -90,7 +90,12 @@ class _Supervisor:
         for _ in due:
             event = _FORK.Event()
             worker = _FORK.Process(target=_begin, args=(self._work, event))
-            worker.start()
+            # Or one told to end at once would take the signal with our handler, and go on.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                worker.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._workers[worker] = event
 
     def _bury(self) -> int:
@@ -120,4 +125,5 @@ class _Supervisor:
 def _begin(work: Work, event: Event) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     work(event.set)

@@ -11,8 +11,8 @@ from sukkal.stores.registry import open_backend
 
 
 def _apart(uri: str) -> str:
-    """A part of the worker's servers that nobody else uses."""
-    return f"{uri}?prefix={uuid.uuid4().hex}"
+    """A part of the worker's servers that nobody else uses. On a busy machine they may take long to answer."""
+    return f"{uri}?prefix={uuid.uuid4().hex}&timeout=30&connect_timeout=30"
 
 
 # Name to what makes the URI of a new, empty store; {directory} is an empty directory of the test's own.
