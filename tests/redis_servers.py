@@ -144,13 +144,16 @@ class Group:
 
 
 @contextlib.contextmanager
-def sentinel_group(*options: str) -> Iterator[Group]:
-    """A primary with two replicas, watched by three sentinels, as the service `main`."""
+def sentinel_group(*options: str, patience: float = 30) -> Iterator[Group]:
+    """A primary with two replicas, watched by three sentinels, as the service `main`.
+
+    `patience` is how many seconds a server may be silent before another takes over.
+    """
     with contextlib.ExitStack() as undo:
         primary = undo.enter_context(started(*options))
         of = ("--replicaof", "127.0.0.1", str(primary.port))
         servers = [primary, *(undo.enter_context(started(*options, *of)) for _ in range(2))]
-        sentinels = [undo.enter_context(_sentinel(primary)) for _ in range(3)]
+        sentinels = [undo.enter_context(_sentinel(primary, patience)) for _ in range(3)]
         for server in servers[1:]:
             until(lambda server=server: b"master_link_status:up" in server.ask("INFO", "replication"))
         for sentinel in sentinels:
@@ -166,12 +169,12 @@ def _knows_all(sentinel: RedisServer) -> bool:
 
 
 @contextlib.contextmanager
-def _sentinel(primary: RedisServer) -> Iterator[RedisServer]:
+def _sentinel(primary: RedisServer, patience: float) -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="sukkal-sentinel-") as directory:
         file = Path(directory) / "sentinel.conf"
         file.write_text(
             f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
-            "sentinel down-after-milliseconds main 700\n"
+            f"sentinel down-after-milliseconds main {patience * 1000:.0f}\n"
             "sentinel failover-timeout main 3000\n"
         )
         server = RedisServer(Path(directory), program=(binary(), str(file), "--sentinel"))
@@ -182,13 +185,13 @@ def _sentinel(primary: RedisServer) -> Iterator[RedisServer]:
 
 
 @contextlib.contextmanager
-def cluster(*options: str) -> Iterator[Group]:
-    """Three primaries with a replica each, which share all slots."""
+def cluster(*options: str, patience: float = 30) -> Iterator[Group]:
+    """Three primaries with a replica each, which share all slots; `patience` as above."""
     with contextlib.ExitStack() as undo:
         servers = [
             undo.enter_context(
                 started(
-                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", f"{patience * 1000:.0f}"),
                     *("--cluster-port", str(free_port()), *options),
                 )
             )

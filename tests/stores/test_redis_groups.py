@@ -22,7 +22,7 @@ SAFE = f"{QUICK}&min_replicas=1&replica_timeout=1"
 @pytest.fixture(params=[sentinel_group, cluster])
 def group(request: pytest.FixtureRequest) -> Iterator[Group]:
     """A group that this test alone may break."""
-    with request.param(*DURABLE) as group:
+    with request.param(*DURABLE, patience=1.2) as group:
         yield group
 
 
@@ -128,7 +128,7 @@ async def test_primary_that_hangs_is_replaced(group: Group) -> None:
 
 
 async def test_slot_that_moves_away_is_followed() -> None:
-    with cluster(*DURABLE) as group:
+    with cluster(*DURABLE, patience=5) as group:
         async with opened(group) as backend:
             await asyncio.gather(*(backend.messages.append(queue, [message("m1")]) for queue in QUEUES))
             for replica in group.members[3:]:

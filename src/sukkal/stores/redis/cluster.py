@@ -15,7 +15,7 @@ from sukkal.stores.redis.dial import Dialer, Unfit
 from sukkal.stores.redis.layout import PARTITIONS, Layout, command
 from sukkal.stores.redis.link import Link, Lost, Refused, Reply
 from sukkal.stores.redis.node import Node, ignore, said
-from sukkal.stores.redis.servers import failure, reload_scripts
+from sukkal.stores.redis.servers import check_patience, failure, reload_scripts
 from sukkal.stores.redis.uri import Address, Options
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,9 @@ class Cluster:
                     raise
             try:
                 return await link.send(packed, write=write)
-            except Lost:
+            except Lost as exc:
                 self._look_soon()
+                check_patience(exc, node)
             except Refused as exc:
                 if exc.code == "ASK":
                     return await self._ask(exc, packed, write)

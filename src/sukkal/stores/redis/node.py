@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from sukkal.errors import StoreUnavailable
@@ -59,17 +60,20 @@ class Node:
             if link.ended.done():
                 continue
             self.link = link
-            link.on_end = self._lose
+            link.on_end = partial(self._lose, link)
             self._decided.set()
             try:
                 await asyncio.shield(link.ended)
             finally:
                 link.close()
 
-    def _lose(self) -> None:
-        """Have calls wait for the next connection, while it is being made."""
+    def _lose(self, link: Link) -> None:
+        """Have calls wait for the next connection while it is being made, unless they have waited already."""
         self.link = None
-        self._decided.clear()
+        if link.overdue:
+            self._reason = "it does not answer"
+        else:
+            self._decided.clear()
 
     async def close(self) -> None:
         self._task.cancel()

@@ -37,7 +37,7 @@ class Servers(Protocol):
     async def call(self, partition: int, packed: bytes, *, write: bool = False) -> Reply:
         """The answer to a command, sent with the others of this turn.
 
-        It is sent again when its connection is lost, so it must be one that may be done twice. Raises
+        It is sent again when its connection breaks, so it must be one that may be done twice. Raises
         StoreUnavailable, within seconds.
         """
         ...
@@ -64,6 +64,12 @@ def failure(refused: Refused) -> Exception:
     if refused.code in _UNABLE:
         return StoreUnavailable(f"Redis refuses: {refused}")
     return RuntimeError(f"Redis answers: {refused}")
+
+
+def check_patience(lost: Lost, node: Node) -> None:
+    """Raise StoreUnavailable when a call has waited so long that it is not to be made again."""
+    if lost.overdue:
+        raise StoreUnavailable(f"{node.name} does not answer.") from lost
 
 
 async def reload_scripts(link: Link) -> None:
@@ -101,8 +107,8 @@ class OneServer:
             link = self._node.link or await self._node.ready()
             try:
                 return await link.send(packed, write=write)
-            except Lost:
-                continue
+            except Lost as exc:
+                check_patience(exc, self._node)
             except Refused as exc:
                 if exc.code == "NOSCRIPT":
                     await reload_scripts(link)
