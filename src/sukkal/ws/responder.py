@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from sukkal.core.context import Context
@@ -152,8 +152,8 @@ class Responder:
         if action.nameless:
             project = client = ""
         else:
-            assert headers.client is not None
-            assert headers.project is not None
+            assert headers.client is not UNSET
+            assert headers.project is not UNSET
             client = self._client_ids.read(headers.client.encode())
             project = identity.project(headers.project.encode())
         return Context(
