@@ -210,6 +210,7 @@ async def test_slow_reader_who_goes_on_reading_gets_everything() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_silent_peer_is_pinged_and_stays() -> None:
     async with Site(patience=Patience(ping_after=-1, dead_after=60)).open() as site, site.connect() as socket:
         heard = site.connection._heard
@@ -218,6 +219,7 @@ async def test_silent_peer_is_pinged_and_stays() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_dead_peer_is_dropped() -> None:
     async with (
         Site(patience=Patience(ping_after=0, dead_after=0.01)).open() as site,
@@ -306,6 +308,7 @@ async def test_ages_are_those_of_the_moment_of_the_answer(site: Site) -> None:
         assert [each["age"] for each in (await receive(socket))["body"]["messages"]] == [7]
 
 
+@pytest.mark.faults
 async def test_client_that_is_killed_in_mid_frame_leaves_nothing(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(
