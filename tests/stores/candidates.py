@@ -11,7 +11,7 @@ from sukkal.stores.registry import open_backend
 
 
 def _apart(uri: str) -> str:
-    """A part of the worker's servers that nobody else uses. On a busy machine they may take long to answer."""
+    """A part of the servers that nobody else uses. On a busy machine they may take long to answer."""
     return f"{uri}?prefix={uuid.uuid4().hex}&timeout=30&connect_timeout=30"
 
 
