@@ -208,6 +208,7 @@ async def test_slow_reader_who_goes_on_reading_gets_everything() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_silent_peer_is_pinged_and_stays() -> None:
     async with Site(patience=Patience(ping_after=-1, dead_after=60)).open() as site, site.connect() as socket:
         heard = site.connection._heard
@@ -216,6 +217,7 @@ async def test_silent_peer_is_pinged_and_stays() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_dead_peer_is_dropped() -> None:
     async with (
         Site(patience=Patience(ping_after=0, dead_after=0.01)).open() as site,
@@ -269,6 +271,7 @@ async def test_client_that_closes_is_forgotten_and_its_last_posts_are_kept(site:
     await until(lambda: site.stage.messages.calls.count("append") == 20)
 
 
+@pytest.mark.faults
 async def test_client_that_is_killed_in_mid_frame_leaves_nothing(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(
