@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from until import until
 
 from sukkal.http.answer import EXCHANGE
 from sukkal.http.server import KEEP_ALIVE, MOST_AHEAD, Server
