@@ -15,16 +15,17 @@ if fresh then
   end
 end
 local added, soonest = 0, nil
+local expiries, readies = {}, {}
 for first = 5, #ARGV, 5 do
   local id, body, expires, visible, claims = unpack(ARGV, first, first + 4)
   place = place + 1
   local written = string.format('%.0f', place)
   if call('HSETNX', content, id, written .. ' ' .. body) == 1 then
     added = added + 1
-    call('ZADD', expiry, expires, id)
+    expiries[#expiries + 1], expiries[#expiries + 2] = expires, id
     local due = expires
     if visible == '' then
-      call('ZADD', ready, written, id)
+      readies[#readies + 1], readies[#readies + 2] = written, id
     else
       call('ZADD', delayed, written, id)
       call('ZADD', arrivals, visible, id)
@@ -44,6 +45,8 @@ for first = 5, #ARGV, 5 do
   end
 end
 if added > 0 then
+  several('ZADD', expiry, expiries)
+  several('ZADD', ready, readies)
   call('HINCRBY', tally, 'total', added)
   call('ZADD', agenda, 'LT', soonest, queue)
 end
