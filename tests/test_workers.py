@@ -148,13 +148,13 @@ def test_worker_that_does_not_end_is_killed(supervised: Any) -> None:
 
 def own_store() -> str:
     """A part of a Redis that nobody else uses."""
-    return f"{SHARED.get().uri}/?prefix={uuid.uuid4().hex}"
+    return f"{SHARED.server().uri}/?prefix={uuid.uuid4().hex}"
 
 
 def channels(uri: str, kind: str) -> bytes:
     """Who hears what in a store: the channels of a kind that somebody has subscribed to."""
     prefix = uri.rpartition("=")[2]
-    return SHARED.get().ask("PUBSUB", "CHANNELS", f"{prefix}*{kind}:*")
+    return SHARED.server().ask("PUBSUB", "CHANNELS", f"{prefix}*{kind}:*")
 
 
 @pytest.fixture(scope="module")

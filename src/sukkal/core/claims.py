@@ -136,7 +136,7 @@ class Claims:
         assert queue.dead_letter_queue is not None
         target = QueueKey(key.project, queue.dead_letter_queue)
         moved = [_dead_letter(message, queue, ctx.now) for message in spent]
-        await self._messages.append(target, lambda _: moved, now=ctx.now)
+        await self._messages.move_in(target, moved, now=ctx.now)
         holder = Holder(claims=frozenset({lease.id}))
         await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
 

@@ -94,28 +94,26 @@ class Messages:
         def batch(queue: Attributes) -> list[Message]:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        await self.append(QueueKey(ctx.project, request.queue), batch, now=now, tell=True)
+        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
         return r.MessagesPosted(ids=ids)
 
+    async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
+        """Store messages of another queue as they are."""
+        await self.append(key, lambda _: messages, now=now)
+
     async def append(
-        self,
-        key: QueueKey,
-        batch: Callable[[Attributes], list[Message]],
-        *,
-        now: float,
-        tell: bool = False,
+        self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
     ) -> None:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them. With `tell`, listeners hear of
-        them.
+        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them.
         """
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
             messages = batch(entry.attributes)
             try:
-                await self._store.append(key, messages, tell=tell)
+                await self._store.append(key, messages, tell=True)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from sukkal.core.context import Context
 from sukkal.core.service import Service
@@ -45,6 +46,11 @@ class Question(Struct, frozen=True):
     @property
     def posts(self) -> bool:
         return self.operation.body is Body.MESSAGES
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may wait for messages to come."""
+        return bool(self.fields.get("wait"))
 
     @property
     def subscribes_itself(self) -> bool:
@@ -146,8 +152,8 @@ class Responder:
         if action.nameless:
             project = client = ""
         else:
-            assert headers.client is not None
-            assert headers.project is not None
+            assert headers.client is not UNSET
+            assert headers.project is not UNSET
             client = self._client_ids.read(headers.client.encode())
             project = identity.project(headers.project.encode())
         return Context(
@@ -181,6 +187,8 @@ class Responder:
             try:
                 request = await self._request(question)
                 result = await self._service.call(operation, ctx, request)
+                if question.waits:
+                    ctx = replace(ctx, now=self._clock())  # ages are told as they are when the answer goes
                 renderer = self._renderers[operation.name]
                 status, body = renderer(kind.medium, ctx, request, result)
             except ServiceError as error:
