@@ -57,8 +57,12 @@ def test_every_scenario_is_tested() -> None:
     assert set(OPERATIONS) == set(SCENARIOS)
 
 
-@pytest.mark.parametrize("rate", [None, "100"], ids=["closed", "open"])
-@pytest.mark.parametrize("scenario", OPERATIONS)
+CLOSED = ("produce", "consume", "long-poll", "websocket")
+
+
+@pytest.mark.parametrize(
+    "scenario, rate", [*((name, "100") for name in OPERATIONS), *((name, None) for name in CLOSED)]
+)
 def test_scenario_does_what_it_says(
     server: ServerProcess, tmp_path: Path, scenario: str, rate: str | None
 ) -> None:
@@ -193,7 +197,9 @@ class Slow(http.server.BaseHTTPRequestHandler):
     """Answers every request as expected, after `pause` seconds; answers are chunked, and tokens given."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is several writes
     pause = 0.0
+    closes = False  # the connection, after each answer
     tokens: list[str | None] = []
 
     def _answer(self) -> None:
@@ -210,6 +216,8 @@ class Slow(http.server.BaseHTTPRequestHandler):
                 time.sleep(self.pause)
         self.send_response(status)
         self.send_header("X-Subject-Token", "token-1")
+        if self.closes:
+            self.send_header("Connection", "close")
         if status == 204:
             self.end_headers()
             return
@@ -250,6 +258,16 @@ def test_waiting_behind_a_slow_answer_counts(slow: tuple[type[Slow], str], tmp_p
     assert found.total.latency_ms.p50 > 200
     patient = measured(url, tmp_path / "p.json", *args[:-2])
     assert patient.total.latency_ms.p50 < 200, "in a closed loop nobody waits but for its own answer"
+
+
+def test_server_may_close_after_each_answer(slow: tuple[type[Slow], str], tmp_path: Path) -> None:
+    handler, url = slow
+    handler.closes = True
+
+    found = measured(url, tmp_path / "r.json")
+
+    assert found.errors == {}
+    assert found.total.requests > 4, "more than there were connections"
 
 
 def test_what_is_never_answered_is_an_error_and_slow(slow: tuple[type[Slow], str], tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`sukkal bench`: load a server and judge it, and compare two such runs."""
 
-import asyncio
 import os
 import sys
 import uuid
@@ -204,7 +203,7 @@ def _plan(options: dict[str, Any]) -> "Plan":
     run_id = uuid.uuid4().hex[:8]
     name = f"{options['queue_prefix']}-{run_id}"
     connections = options["connections"]
-    processes = options["processes"] or max(1, len(os.sched_getaffinity(0)) // 2)
+    processes = options["processes"] or max(1, (os.cpu_count() or 1) // 2)
     return Plan(
         target=target,
         scenario=options["scenario"],
@@ -246,6 +245,8 @@ def _identity(options: dict[str, Any]) -> tuple[dict[str, str], str]:
 
 
 def _carried_out(plan: "Plan", *, keep: bool, quiet: bool) -> "Result":
+    import asyncio
+
     from sukkal.bench.run import CannotRun
     from sukkal.bench.run import run as carry_out
 
