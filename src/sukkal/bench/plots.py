@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 760, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 120, 34, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 170, 34, 44
 _LABEL_HEIGHT = 15
 
 # Inside the picture, so that it can stand alone as a file.
