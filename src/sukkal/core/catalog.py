@@ -6,11 +6,12 @@ is seen by it at once. Records written elsewhere may be seen that much later.
 
 import asyncio
 import contextlib
+import heapq
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from sukkal.core.attributes import Attributes, effective
 from sukkal.limits import Limits
@@ -19,15 +20,18 @@ from sukkal.stores.contract import Document, Documents, Shelf
 
 CACHE_SECONDS = 5.0
 CACHE_RECORDS = 10_000
+LATELY = 3600.0  # seconds since a queue was last read, for it to be among the busiest
 SCAN = 20  # records looked through at a time when a listing filters
 
 
-class Entry(Struct, frozen=True):
-    """A queue's record and what follows from it."""
+@dataclass(slots=True)  # whose field `uses` is cheaper to set than a Struct's
+class Entry:
+    """A queue's record and what follows from it; nothing but `uses` changes."""
 
     queue: Queue
     attributes: Attributes
     read: float  # when it was read from the store
+    uses: int = 0  # how often it was asked for lately
 
 
 class Catalog:
@@ -45,8 +49,14 @@ class Catalog:
         """The queue's record if it is at hand; None says nothing about whether there is one."""
         entry = self._cache.get(key)
         if entry is not None and entry.read <= now < entry.read + CACHE_SECONDS:
+            entry.uses += 1
             return entry
         return None
+
+    def busiest(self, count: int, now: float) -> list[QueueKey]:
+        """Up to `count` of the queues whose records this process asked for most in the last while."""
+        recent = ((entry.uses, key) for key, entry in self._cache.items() if now < entry.read + LATELY)
+        return [key for _, key in heapq.nlargest(count, recent)]
 
     async def get(self, key: QueueKey, *, now: float) -> Entry | None:
         entry = self.cached(key, now)
@@ -128,7 +138,10 @@ class Catalog:
         return Entry(queue, effective(queue.name, queue.metadata, self._limits), now)
 
     def _remember(self, key: QueueKey, entry: Entry) -> None:
-        if len(self._cache) >= CACHE_RECORDS:
+        before = self._cache.get(key)
+        if before is not None:
+            entry.uses = before.uses >> 1  # what was long ago counts less and less
+        elif len(self._cache) >= CACHE_RECORDS:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = entry
 

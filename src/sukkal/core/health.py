@@ -32,9 +32,10 @@ class Health:
         self._claims = claims
 
     async def ping(self, _ctx: Context, _request: r.Ping) -> None:
-        await self._ping_both()
+        await self.ping_both()
 
-    async def _ping_both(self) -> None:
+    async def ping_both(self) -> None:
+        """Return when the stores answer; StoreUnavailable when one does not."""
         await self._backend.ping()
         if self._control is not self._backend:
             await self._control.ping()
@@ -54,7 +55,7 @@ class Health:
 
     async def _reachable(self) -> bool:
         try:
-            await self._ping_both()
+            await self.ping_both()
         except Exception:  # whatever it is, the store did not answer
             log.exception("health: the store did not answer")
             return False

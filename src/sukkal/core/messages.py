@@ -19,6 +19,7 @@ from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, Notice, QueueKey, View
 from sukkal.stores.contract import Messages as Store
+from sukkal.tally import Figures
 
 REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -35,6 +36,7 @@ class Messages:
         compression: Compression,
         notifier: Notifier,
         new_id: Callable[[float], str],
+        figures: Figures,
         *,
         delete_with_claim_id: bool = False,
     ) -> None:
@@ -46,6 +48,7 @@ class Messages:
         self._compression = compression
         self._notifier = notifier
         self._new_id = new_id
+        self._figures = figures
         self._delete_with_claim_id = delete_with_claim_id
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
@@ -99,6 +102,7 @@ class Messages:
 
         key = QueueKey(ctx.project, request.queue)
         stored = await self.append(key, batch, now=now)
+        self._figures.posted += len(ids)
         if self._notifier.heard(key):
             self._notifier.posted(
                 key, [_notice(key, *each) for each in zip(news, stored, strict=True)], now=now
@@ -264,6 +268,7 @@ class Messages:
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
+            self._figures.deleted += 1
             return
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if not messages:
@@ -294,17 +299,19 @@ class Messages:
         key = QueueKey(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
-            return r.MessagesPopped(messages=self.opened(await self._store.pop(key, limit=pop, now=ctx.now)))
+            popped = await self._store.pop(key, limit=pop, now=ctx.now)
+            self._figures.deleted += len(popped)
+            return r.MessagesPopped(messages=self.opened(popped))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
-            await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            self._figures.deleted += len(await self._store.delete(key, ids, holder=ANYONE, now=ctx.now))
             return None
         holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
         found = await self._store.fetch(key, ids, now=ctx.now)
         if any(message.claim is not None and message.claim not in holder.claims for message in found):
             raise Held(HELD_TEXT)
-        await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        self._figures.deleted += len(await self._store.delete(key, ids, holder=holder, now=ctx.now))
         return None
 
 

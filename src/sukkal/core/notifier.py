@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from sukkal.model import Notice, QueueKey
+from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ class Listener(Struct, frozen=True):
 
 
 class Notifier:
-    def __init__(self) -> None:
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}
 
     def heard(self, key: QueueKey) -> bool:
@@ -49,5 +51,6 @@ class Notifier:
             try:
                 for notice in notices:
                     listener.hear(notice)
+                    self._figures.notified += 1
             except Exception:  # a listener's fault is not the poster's, nor other listeners'
                 log.exception("a listener to %s failed", key.name)

@@ -21,9 +21,11 @@ from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
+from sukkal.model import QueueKey, Stats
 from sukkal.operations import Body, Operation
 from sukkal.requests import ListMessages, MessageList
 from sukkal.stores.contract import Backend
+from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +46,21 @@ class Service:
         delete_with_claim_id: bool = False,
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
+        figures: Figures | None = None,
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
         control = control or backend
         new_id = new_id or Mint()
+        self.figures = figures = figures or Figures()
         self._cipher = cipher = Cipher(encryption_key)
-        catalog = Catalog(control.documents, limits)
-        store = backend.messages
+        self._catalog = catalog = Catalog(control.documents, limits)
+        self._store = store = backend.messages
         self._backend = backend
         self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
-        notifier = Notifier()
+        notifier = Notifier(figures)
         self.subscriptions = subscriptions = Subscriptions(
             catalog, control.documents, limits, notifier, new_id
         )
@@ -72,10 +76,11 @@ class Service:
             Compression(compress_above),
             notifier,
             new_id,
+            figures,
             delete_with_claim_id=delete_with_claim_id,
         )
-        claims = Claims(catalog, store, waiting, messages, limits, new_id)
-        health = Health((backend, control), queues, messages, claims)
+        claims = Claims(catalog, store, waiting, messages, limits, new_id, figures)
+        self._health = health = Health((backend, control), queues, messages, claims)
         self.dispatcher = Dispatcher(
             {
                 "ping.get": health.ping,
@@ -157,6 +162,20 @@ class Service:
                     yield page
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
+
+    @property
+    def waiters(self) -> int:
+        """How many wait now, for messages to come."""
+        return self._waiting.count
+
+    async def busiest(self, count: int, now: float) -> list[tuple[QueueKey, Stats]]:
+        """Up to `count` of the queues used most in this process lately, and what they hold."""
+        keys = self._catalog.busiest(count, now)
+        return [(key, await self._store.stats(key, now=now)) for key in keys]
+
+    async def ping(self) -> None:
+        """Return when the stores answer; StoreUnavailable when one does not."""
+        await self._health.ping_both()
 
     def stop_waiting(self) -> None:
         """Answer all who wait now, with what there is; nobody waits any more from then on."""

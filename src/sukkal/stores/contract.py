@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from sukkal.model import Holder, Lease, Message, QueueKey, Stats, View
+from sukkal.tally import StoreFigures
 
 
 class Trait(enum.StrEnum):
@@ -234,6 +235,9 @@ class Backend(Protocol):
 
     @property
     def waker(self) -> Waker: ...
+
+    @property
+    def figures(self) -> StoreFigures: ...
 
     async def ping(self) -> None:
         """Return when the store answers; StoreUnavailable when it does not."""

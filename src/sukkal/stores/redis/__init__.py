@@ -19,6 +19,7 @@ class RedisBackend:
         self.messages: Messages = RedisMessages(self._servers, layout, names)
         self.documents: Documents = RedisDocuments(self._servers, layout, names)
         self.waker: Waker = self._waker
+        self.figures = self._servers.figures
 
     @property
     def traits(self) -> frozenset[Trait]:

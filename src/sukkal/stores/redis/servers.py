@@ -10,6 +10,7 @@ from sukkal.stores.redis.layout import Layout, command
 from sukkal.stores.redis.link import Link, Lost, Refused, Reply
 from sukkal.stores.redis.node import Facts, Node, Unfit, connect, load_scripts, read_facts
 from sukkal.stores.redis.uri import Address, Options
+from sukkal.tally import StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class OneServer:
     def __init__(self, options: Options, layout: Layout) -> None:
         self._options = options
         self._fence = layout.tags[0] + b"fence"
+        self.figures = StoreFigures()
         self._examiner = Examiner(options)
         self._address: Address | None = None
         self._node = Node(_named(options), self._connect)
@@ -183,6 +185,7 @@ class OneServer:
                 min_replicas=options.min_replicas,
                 replica_timeout=options.replica_timeout,
                 fence=self._fence,
+                figures=self.figures,
             ),
         )
         try:

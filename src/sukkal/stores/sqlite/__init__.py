@@ -39,6 +39,7 @@ class SqliteBackend:
                 raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
             undo.pop_all()
         self.waker: Waker = LocalWaker()
+        self.figures = self._database.figures
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}
