@@ -29,8 +29,8 @@ check: $(VENV)/.dev ## lint, formatting, types, import rules
 bench: $(VENV)/.dev ## measure speed beside a bare echo app
 	$(BIN)/python bench/run.py $(ARGS)
 
-faults: $(VENV)/.dev ## kill, fill and cut power, the long way
-	SUKKAL_LONG=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+faults: $(VENV)/.dev ## kill, fill, cut power, hang up: the long way
+	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults $(ARGS)
 
 docs: $(VENV)/.dev ## regenerate the generated pages
 	$(BIN)/python docs/generate.py $(ARGS)

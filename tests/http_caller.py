@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -31,6 +32,12 @@ class Caller:
     @property
     def identity(self) -> dict[str, str]:
         return {"Client-ID": self.client, "X-Project-ID": self.project}
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connection, once something was answered over it."""
+        assert self._connection.sock is not None
+        return self._connection.sock
 
     def close(self) -> None:
         self._connection.close()

@@ -11,16 +11,16 @@ class Wire:
     """One connection. Use as a context manager."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._socket = socket.create_connection((host, port), timeout=TIMEOUT)
+        self.socket = socket.create_connection((host, port), timeout=TIMEOUT)
 
     def __enter__(self) -> "Wire":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def send_while_it_listens(self, pieces: Iterable[bytes]) -> int:
         """Send until the server answers or hangs up; the number of bytes sent."""
@@ -29,29 +29,29 @@ class Wire:
             if self._has_answer():
                 break
             try:
-                self._socket.sendall(piece)
+                self.socket.sendall(piece)
             except OSError:  # the server does not want more of it
                 break
             sent += len(piece)
         return sent
 
     def _has_answer(self) -> bool:
-        self._socket.setblocking(False)
+        self.socket.setblocking(False)
         try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK)) or True
+            return bool(self.socket.recv(1, socket.MSG_PEEK)) or True
         except BlockingIOError:
             return False
         except OSError:
             return True
         finally:
-            self._socket.settimeout(TIMEOUT)
+            self.socket.settimeout(TIMEOUT)
 
     def status(self) -> int:
         """The status of the next answer; 0 when the server hung up without one."""
         head = b""
         while b"\r\n" not in head:
             try:
-                piece = self._socket.recv(65536)
+                piece = self.socket.recv(65536)
             except ConnectionError:
                 return 0
             if not piece:
@@ -62,20 +62,20 @@ class Wire:
     def end(self) -> None:
         """Say that nothing more will come."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
 
     def rest(self) -> bytes:
         """Everything until the server hangs up."""
         data = b""
         with contextlib.suppress(ConnectionError):
-            while piece := self._socket.recv(65536):
+            while piece := self.socket.recv(65536):
                 data += piece
         return data
 
     def close_hard(self) -> None:
         """Reset the connection instead of ending it."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self._socket.close()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        self.socket.close()
 
 
 def request(method: str, path: str, project: str, *headers: str, client: str | None = None) -> bytes:

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 BINARIES = ("redis-server", "valkey-server")
-WAIT_SECONDS = 20
+WAIT_SECONDS = 40
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -41,9 +41,11 @@ def free_port() -> int:
 class RedisServer:
     """One server process, and its data across restarts."""
 
-    def __init__(self, directory: Path, *options: str, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, directory: Path, *options: str, program: Sequence[str] = ()) -> None:
+        """`program` is what to start when that is not the plain server."""
+        self.port = free_port()
         self.directory = directory
+        self._program = program or (binary(),)
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -55,7 +57,15 @@ class RedisServer:
     def start(self) -> None:
         """Return when it answers, with its data loaded."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        command = [
+            *self._program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.directory),
+        ]
         command += ["--save", "", "--logfile", "log", "--repl-diskless-sync-delay", "0", *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + WAIT_SECONDS
@@ -63,6 +73,9 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"redis-server did not start: {(self.directory / 'log').read_text()[-2000:]}")
             time.sleep(0.01)
+
+    def option(self, name: str) -> str:
+        return self._options[self._options.index(name) + 1]
 
     def _answers(self) -> bool:
         try:
@@ -77,9 +90,15 @@ class RedisServer:
             connection.sendall(f"*{len(command)}\r\n{''.join(parts)}".encode())
             return connection.recv(65536)
 
-    def signal(self, number: signal.Signals) -> None:
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it hang for one `with` block."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -101,21 +120,143 @@ def started(*options: str) -> Iterator[RedisServer]:
             server.kill()
 
 
-class SharedServer:
-    """One server for all tests of a worker, started by the first that asks. Its tests share no key prefix."""
+class Group:
+    """Servers that belong together, by role: `uri` names all of them."""
+
+    def __init__(self, uri: str, members: Sequence[RedisServer]) -> None:
+        self.uri = uri
+        self.members = list(members)
+
+    def primary(self, key: str = "any") -> RedisServer:
+        """The one that takes writes to this key."""
+        for server in self.members:
+            with contextlib.suppress(OSError):  # of those that are down
+                if b"master" in server.ask("ROLE") and not server.ask("EXISTS", key).startswith(b"-"):
+                    return server
+        raise AssertionError("no primary answers")
+
+    def takes_writes(self, key: str = "any") -> bool:
+        try:
+            self.primary(key)
+        except AssertionError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def sentinel_group(*options: str, patience: float = 30) -> Iterator[Group]:
+    """A primary with two replicas, watched by three sentinels, as the service `main`.
+
+    `patience` is how many seconds a server may be silent before another takes over.
+    """
+    with contextlib.ExitStack() as undo:
+        primary = undo.enter_context(started(*options))
+        of = ("--replicaof", "127.0.0.1", str(primary.port))
+        servers = [primary, *(undo.enter_context(started(*options, *of)) for _ in range(2))]
+        sentinels = [undo.enter_context(_sentinel(primary, patience)) for _ in range(3)]
+        for server in servers[1:]:
+            until(lambda server=server: b"master_link_status:up" in server.ask("INFO", "replication"))
+        for sentinel in sentinels:
+            until(lambda sentinel=sentinel: _knows_all(sentinel))
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+        yield Group(f"redis+sentinel://{hosts}/main", servers)
+
+
+def _knows_all(sentinel: RedisServer) -> bool:
+    known = sentinel.ask("SENTINEL", "MASTER", "main").split(b"\r\n")
+    facts = dict(zip(known[2::4], known[4::4], strict=False))
+    return facts.get(b"num-slaves") == b"2" and facts.get(b"num-other-sentinels") == b"2"
+
+
+@contextlib.contextmanager
+def _sentinel(primary: RedisServer, patience: float) -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="sukkal-sentinel-") as directory:
+        file = Path(directory) / "sentinel.conf"
+        file.write_text(
+            f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
+            f"sentinel down-after-milliseconds main {patience * 1000:.0f}\n"
+            "sentinel failover-timeout main 3000\n"
+        )
+        server = RedisServer(Path(directory), program=(binary(), str(file), "--sentinel"))
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def cluster(*options: str, patience: float = 30) -> Iterator[Group]:
+    """Three primaries with a replica each, which share all slots; `patience` as above."""
+    with contextlib.ExitStack() as undo:
+        servers = [
+            undo.enter_context(
+                started(
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", f"{patience * 1000:.0f}"),
+                    *("--cluster-port", str(free_port()), *options),
+                )
+            )
+            for _ in range(6)
+        ]
+        for number, server in enumerate(servers[:3]):
+            first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+            _insist(server, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            _insist(server, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        bus = servers[0].option("--cluster-port")
+        for server in servers[1:]:
+            _insist(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), bus)
+        for server in servers:
+            until(lambda server=server: b"cluster_known_nodes:6" in server.ask("CLUSTER", "INFO"))
+        for primary, replica in zip(servers[:3], servers[3:], strict=True):
+            name = primary.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+            until(lambda replica=replica, name=name: replica.ask("CLUSTER", "REPLICATE", name) == b"+OK\r\n")
+        for server in servers:
+            until(lambda server=server: b"cluster_state:ok" in server.ask("CLUSTER", "INFO"))
+        for server in servers[3:]:
+            until(lambda server=server: b"master_link_status:up" in server.ask("INFO", "replication"))
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+        yield Group(f"redis+cluster://{hosts}", servers)
+
+
+def _insist(server: RedisServer, *command: str) -> None:
+    answer = server.ask(*command)
+    assert answer == b"+OK\r\n", answer
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when it is so; fails the test when that takes too long."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the servers do not come together"
+        time.sleep(0.02)
+
+
+class Shared:
+    """Servers for all tests of a worker, started by the first that asks. Its tests share no key prefix."""
 
     def __init__(self) -> None:
         self._undo = contextlib.ExitStack()
         self._server: RedisServer | None = None
+        self._groups: dict[str, Group] = {}
 
-    def get(self) -> RedisServer:
+    def server(self) -> RedisServer:
         if self._server is None:
             self._server = self._undo.enter_context(started(*DURABLE))
         return self._server
 
+    def sentinel_group(self) -> Group:
+        if "sentinel" not in self._groups:
+            self._groups["sentinel"] = self._undo.enter_context(sentinel_group(*DURABLE))
+        return self._groups["sentinel"]
+
+    def cluster(self) -> Group:
+        if "cluster" not in self._groups:
+            self._groups["cluster"] = self._undo.enter_context(cluster(*DURABLE))
+        return self._groups["cluster"]
+
     def stop(self) -> None:
         self._undo.close()
         self._server = None
+        self._groups.clear()
 
 
-SHARED = SharedServer()
+SHARED = Shared()

@@ -85,6 +85,11 @@ class ServerProcess:
         if any("Traceback (most recent call last)" in line for line in self._lines[seen:]):
             raise ServerDied(f"The server met a fault it did not expect:\n{''.join(self._lines[seen:])}")
 
+    def bury(self) -> None:
+        """Wait until a killed server is gone."""
+        assert self._process.wait() == -signal.SIGKILL, self.log
+        self._reader.join()
+
     def stop(self) -> None:
         """Ask it to end, and insist that it ends well."""
         if self._process.poll() is None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import pytest
 from raw_socket import request
 from server_process import ServerProcess, running
 
@@ -122,6 +123,7 @@ async def test_messages_go_to_waiting_claimers_once_each(server: ServerProcess, 
         assert sorted(body for _, (body,) in answers) == list(range(100))  # type: ignore[type-var]
 
 
+@pytest.mark.faults
 async def test_claimers_that_went_away_take_nothing_with_them(server: ServerProcess, project: str) -> None:
     async with connections(server, project, 102) as (poster, last, *claimers):
         for claimer in claimers:
@@ -205,6 +207,7 @@ async def test_reader_that_is_slow_misses_nothing_and_its_connection_is_good_aft
                 await asyncio.to_thread(server.stop)
 
 
+@pytest.mark.faults
 async def test_reader_that_goes_away_and_comes_back_goes_on_where_it_was(
     server: ServerProcess, project: str
 ) -> None:

@@ -171,9 +171,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = None
     admin_host: Annotated[
         str,
-        Meta(
-            description="Address of the operators' port. Whoever reaches it can read the names of busy queues."
-        ),
+        Meta(description="Address of the operators' port. Who reaches it can read the names of busy queues."),
     ] = "127.0.0.1"
     metrics_queues: Annotated[
         int,

@@ -29,8 +29,9 @@ def run(count: int, work: Work, *, ready: Callable[[], None], patience: float) -
 
     `work` is called in each with a function by which it says that it is ready, and the number of its place,
     from 0, which whoever replaces it takes over; it ends the process by SystemExit or by returning, on a
-    signal and when `supervisor_gone` can be read. `ready` is called once, when all are. When a worker ends before that, all are stopped, and its status is the result: another would
-    fail as well. One that ends later is replaced. Those that go on for `patience` seconds after they were
+    signal and when `supervisor_gone` can be read. `ready` is called once, when all are. When a worker ends
+    before that, all are stopped, and its status is the result: another would fail as well. One that ends
+    later is replaced. Those that go on for `patience` seconds after they were
     told to end are killed.
     """
     return _Supervisor(count, work, ready, patience).run()
@@ -89,7 +90,8 @@ class _Supervisor:
                 signal.signal(number, handler)
 
     def _all_ready(self) -> bool:
-        return len(self._workers) == self._count and all(post.ready.is_set() for post in self._workers.values())
+        posts = self._workers.values()
+        return len(posts) == self._count and all(post.ready.is_set() for post in posts)
 
     def _fill(self) -> None:
         now = time.monotonic()
@@ -97,7 +99,12 @@ class _Supervisor:
             del self._vacant[place]
             post = _Post(place, _FORK.Event())
             worker = _FORK.Process(target=_begin, args=(self._work, post))
-            worker.start()
+            # Or one told to end at once would take the signal with our handler, and go on.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                worker.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._workers[worker] = post
 
     def _bury(self) -> int:
@@ -127,4 +134,5 @@ class _Supervisor:
 def _begin(work: Work, post: _Post) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     work(post.ready.set, post.place)

@@ -4,7 +4,8 @@ SQLite's own file system does the work (shared memory and locks of the log inclu
 what a file inherits from); the shim keeps, for every file, what was there when it was last synced and what
 was written since. What survives a cut is what was synced and any part of the rest, as disks and page caches
 are free to choose: sector by sector, in any order, the last one perhaps torn; names of files come and go in
-the order they were made, from the last sync of their directory on.
+the order they were made, from the last sync of their directory on. A file whose size is cut may be caught
+half-way: the last blocks gone, the first still there. File systems with a journal spare us that, others not.
 """
 
 import contextlib
@@ -32,17 +33,34 @@ class Platter:
         self.synced = bytearray(content)
         self.pending: list[tuple[int, bytes | None]] = []  # (offset, data), or (size, None) for a cut to size
         self.names_its_directory = False  # syncing it syncs the directory too
+        self._sure = 0  # changes that are no longer pending
 
-    def sync(self, count: int) -> None:
-        """Make the oldest `count` changes sure."""
+    @property
+    def changes(self) -> int:
+        """How many there were ever."""
+        return self._sure + len(self.pending)
+
+    def sync(self, changes: int) -> None:
+        """Make the first so many of all changes sure; another sync may have done so for some of them."""
+        count = max(0, changes - self._sure)
         for change in self.pending[:count]:
             _apply(self.synced, change)
         del self.pending[:count]
+        self._sure += count
 
     def survivor(self, chance: random.Random) -> bytes:
         """What a cut may leave."""
-        kind = chance.choice(["none", "all", "oldest", "sectors", "sectors", "torn", "but one"])
+        kinds = ["none", "all", "oldest", "sectors", "sectors", "torn", "but one"]
+        shortened = [number for number, (_, data) in enumerate(self.pending) if data is None]
+        kind = chance.choice(kinds + ["shortened in part"] * 4 * bool(shortened))
         content = bytearray(self.synced)
+        if kind == "shortened in part":
+            until = chance.choice(shortened)
+            for change in self.pending[:until]:
+                _apply(content, change)
+            size, whole = self.pending[until][0], len(content)
+            del content[chance.randint(min(size, whole), whole) :]
+            return bytes(content)
         if kind == "none":
             return bytes(content)
         if kind in ("all", "oldest"):
@@ -96,6 +114,7 @@ class Disk:
 
     def __init__(self, image: Image | None = None, *, lying: bool = False) -> None:
         self.on_change: Callable[[], None] = lambda: None
+        self.shortened: set[str] = set()  # files whose size was ever cut
         self.lock = threading.RLock()
         self._lying = lying  # says that it has synced, and has not
         self._names = {name: Platter(content) for name, content in (image or {}).items()}
@@ -128,13 +147,13 @@ class Disk:
     def syncing(self, platter: Platter) -> Iterator[None]:
         """What was written when a sync begins is sure when it ends."""
         with self.lock:
-            count = len(platter.pending)
+            changes = platter.changes
             self.on_change()
         yield
         if self._lying:
             return
         with self.lock:
-            platter.sync(count)
+            platter.sync(changes)
             if platter.names_its_directory:
                 self._sync_names()
             self.on_change()
@@ -176,6 +195,7 @@ class RecordingFile(apsw.VFSFile):
         created = not path.exists()
         super().__init__("", name, flags)
         self._disk = disk
+        self._name = path.name
         self._platter = disk.opened(path.name, created=created, kind=flags[0])
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
@@ -183,8 +203,11 @@ class RecordingFile(apsw.VFSFile):
         self._disk.changed(self._platter, offset, bytes(data))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        shorter = newsize < self.xFileSize()  # SQLite also asks for the size that the file has
         super().xTruncate(newsize)
-        self._disk.changed(self._platter, newsize, None)
+        if shorter:
+            self._disk.shortened.add(self._name)
+            self._disk.changed(self._platter, newsize, None)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         with self._disk.syncing(self._platter):  # nothing needs to be on the real disk

@@ -23,11 +23,6 @@ class Victim(ServerProcess):
         """End it at once; it gets no chance to do anything."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def bury(self) -> None:
-        """Wait until a killed server is gone."""
-        assert self._process.wait() == -signal.SIGKILL, self.log
-        self._reader.join()
-
 
 @contextlib.contextmanager
 def victim(directory: Path, *flags: str) -> Iterator[Victim]:

@@ -4,23 +4,30 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvloop
 
 from sukkal.http.answer import EXCHANGE
-from sukkal.http.server import KEEP_ALIVE, Server
+from sukkal.http.server import KEEP_ALIVE, MOST_AHEAD, Server
 
 BIG = b"x" * (8 << 20)  # more than the buffers of both ends hold
 
 
 told = asyncio.Event()
+present: set[str] = set()  # who asked for these paths is there and waits
 
 
-async def application(scope: Any, _receive: Any, send: Any) -> None:
+async def application(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the path it was asked for; whole, or by ASGI's way when it must or is told to."""
+    if scope["path"].startswith("/until-gone"):
+        present.add(scope["path"])
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        present.remove(scope["path"])
+        return
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
     whole = scope.pop(EXCHANGE).send
     length = b"content-length: %d\r\n" % len(body)
@@ -48,6 +55,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
     return head, await reader.readexactly(length)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 nobody is told
+            await asyncio.sleep(0)
 
 
 def get(path: str, *headers: str) -> bytes:
@@ -126,6 +139,37 @@ async def test_connection_that_waits_for_its_answer_is_not_idle(server: tuple[Se
         assert (await answer(reader))[1] == b"/when-told"
         writer.write(get("/again"))
         assert (await answer(reader))[1] == b"/again"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("behind", [1, MOST_AHEAD])
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_request_is_told_that_its_caller_went_also_when_others_wait_behind_it(
+    server: tuple[Server, int], behind: int, when: str
+) -> None:
+    async with connected(server[1]) as (_, writer):
+        more = b"".join(get(f"/until-gone/{number}") for number in range(behind))
+        writer.write(get("/until-gone") + (more if when == "at once" else b""))
+        await until(lambda: present == {"/until-gone"})
+        if when == "later":
+            writer.write(more)
+            (connection,) = server[0].server_state.connections
+            await until(lambda: len(connection.pipeline) == behind)
+        writer.transport.abort()
+        await until(lambda: not present)
+    assert not server[0].server_state.connections
+
+
+async def test_no_more_than_some_requests_are_read_ahead(server: tuple[Server, int]) -> None:
+    async with connected(server[1]) as (_, writer):
+        writer.write(get("/until-gone"))
+        await until(lambda: bool(present))
+        (connection,) = server[0].server_state.connections
+        for number in range(MOST_AHEAD + 1):
+            assert not connection.flow.read_paused
+            writer.write(get("/after"))
+            await until(lambda: len(connection.pipeline) == number + 1)  # noqa: B023
+        assert connection.flow.read_paused
 
 
 async def test_answer_to_head_has_no_body_and_the_next_answer_is_its_own(server: tuple[Server, int]) -> None:

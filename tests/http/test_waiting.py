@@ -180,6 +180,7 @@ async def test_preference_of_a_list_that_need_not_wait_is_applied_too(web: Web) 
 # --- going away ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 @either_way
 async def test_caller_that_goes_away_frees_its_place_at_once_and_gets_no_answer(web: Web, line: str) -> None:
     sender = Patient()

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Lease, Message, QueueKey, View
-from sukkal.stores.contract import Backend, Messages
+from sukkal.stores.contract import Backend, Messages, Trait
 
 from .samples import ALL, NOW, ids, walk
 
@@ -61,6 +61,7 @@ class Agreement(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.directory = tempfile.TemporaryDirectory(prefix="sukkal-agreement-")
+        self.open_subject = open_subject
         self.subject_backend = self.finish(open_subject(Path(self.directory.name)))
         self.model_backend = self.finish(open_model(Path(self.directory.name)))
         self.subject: Messages = self.subject_backend.messages
@@ -337,10 +338,10 @@ class Agreement(RuleBasedStateMachine):
             assert answer is not None
             assert self.now < answer
             assert expected is None or answer < expected
-            leases = [due for (of, _), due in self.due.items() if of == queue]
-            posted = [self.posted[queue, id] for id in self.ids[queue]]
-            ended = [each for each in posted if each.expires <= answer]
-            assert any(answer in (each.visible, *leases) for each in ended)
+            live = self.finish(walk(self.model, queue, now=self.now, limit=100))
+            dues = [(self.due[queue, each.claim] if each.claim else each.visible, each) for each in live]
+            dues += [(each.visible, each) for each in (self.posted[queue, id] for id in self.ids[queue])]
+            assert any(due == answer >= each.expires for due, each in dues)
 
     @rule()
     def volume_once_swept(self) -> None:
@@ -353,6 +354,15 @@ class Agreement(RuleBasedStateMachine):
     @rule(subject=st.booleans())
     def sweep(self, subject: bool) -> None:
         self.finish((self.subject if subject else self.model).sweep(now=self.now))
+
+    @precondition(lambda self: Trait.DURABLE in self.subject_backend.traits)
+    @rule(chance=st.integers(0, 3))
+    def restart(self, chance: int) -> None:
+        if chance:
+            return  # it takes long
+        self.finish(self.subject_backend.close())
+        self.subject_backend = self.finish(self.open_subject(Path(self.directory.name)))
+        self.subject = self.subject_backend.messages
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 7.0]))
     def pass_time(self, seconds: float) -> None:

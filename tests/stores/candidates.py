@@ -10,19 +10,24 @@ from sukkal.stores.contract import Backend
 from sukkal.stores.registry import open_backend
 
 
-def _redis() -> str:
-    """A part of the worker's server that nobody else uses."""
-    return f"{SHARED.get().uri}/?prefix={uuid.uuid4().hex}"
+def _apart(uri: str) -> str:
+    """A part of the servers that nobody else uses. On a busy machine they may take long to answer."""
+    return f"{uri}?prefix={uuid.uuid4().hex}&timeout=30&connect_timeout=30"
 
 
 # Name to what makes the URI of a new, empty store; {directory} is an empty directory of the test's own.
 STORES: dict[str, Callable[[], str]] = {
     "memory": lambda: "memory:",
     "sqlite": lambda: "sqlite:///{directory}/store.db",
-    "redis": _redis,
+    "redis": lambda: _apart(SHARED.server().uri),
+    "redis+sentinel": lambda: _apart(SHARED.sentinel_group().uri),
+    "redis+cluster": lambda: _apart(SHARED.cluster().uri),
 }
 
 
 async def open_store(name: str, directory: Path) -> Backend:
-    """A new, empty store with every promise in force."""
-    return await open_backend(STORES[name]().format(directory=directory), durable=True)
+    """The store that belongs to a directory, at first new and empty, with every promise in force."""
+    note = directory / f"{name}.uri"
+    if not note.exists():
+        note.write_text(STORES[name]().format(directory=directory))
+    return await open_backend(note.read_text(), durable=True)

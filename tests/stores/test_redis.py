@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +9,7 @@ import pytest
 from redis_servers import DURABLE, SHARED, RedisServer, started
 
 from sukkal.errors import StoreUnavailable
-from sukkal.model import ANYONE, QueueKey, Stats
+from sukkal.model import ANYONE, Holder, QueueKey, Stats
 from sukkal.stores.contract import Backend, Shelf, Trait
 from sukkal.stores.redis.link import Link
 from sukkal.stores.registry import open_backend
@@ -99,30 +98,24 @@ async def test_call_fails_at_once_while_the_server_is_known_to_be_away(server: R
 
 async def test_server_that_hangs_holds_nobody_up_for_long(server: RedisServer) -> None:
     async with opened(server) as backend:
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             calls = [unavailable(lambda: walk(backend.messages), within=5) for _ in range(100)]
             calls.append(unavailable(lambda: backend.messages.append(QUEUE, numbered(1)), within=5))
             await asyncio.gather(*calls)
             await unavailable(backend.ping, within=0.5)
-        finally:
-            server.signal(signal.SIGCONT)
         await until_available(lambda: backend.messages.append(QUEUE, numbered(1)))
         assert ids(await walk(backend.messages)) == ["m00000"]
 
 
 async def test_calls_under_way_are_bounded(server: RedisServer) -> None:
     async with opened(server, "timeout=5") as backend:
-        server.signal(signal.SIGSTOP)
-        try:
+        with server.stopped():
             large = [message("m", body=b"x" * 1_000_000)]
             calls = [asyncio.ensure_future(backend.messages.append(QUEUE, large)) for _ in range(80)]
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             said = await unavailable(lambda: backend.messages.append(QUEUE, large), within=0.1)
             assert "keep up" in said
-        finally:
-            server.signal(signal.SIGCONT)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert answers.count(None) > 0
 
@@ -223,15 +216,24 @@ async def test_server_that_would_evict_is_refused() -> None:
         await open_backend(server.uri)
 
 
-async def test_full_server_refuses_writes_and_goes_on_reading(server: RedisServer) -> None:
+async def test_full_server_takes_no_messages_but_can_be_read_and_emptied(server: RedisServer) -> None:
     async with opened(server) as backend:
-        await backend.messages.append(QUEUE, numbered(3))
+        messages, later = backend.messages, NOW + 60
+        await messages.append(QUEUE, [*numbered(6), message("later", delay=30), message("short", ttl=30)])
+        await messages.claim(QUEUE, lease("c1", ttl=60), limit=2, now=NOW)
         server.ask("CONFIG", "SET", "maxmemory", "1")
-        said = await unavailable(lambda: backend.messages.append(QUEUE, numbered(3, first=3)), within=1)
+        said = await unavailable(lambda: messages.append(QUEUE, numbered(3, first=6)), within=1)
         assert "OOM" in said
+        assert ids(await walk(messages, now=later)) == [*ids(numbered(6)), "later"]
+        taken = await messages.claim(QUEUE, lease("c2", since=later), limit=2, now=later)
+        mine = Holder(claims=frozenset({"c2"}))
+        assert await messages.delete(QUEUE, ids(taken), holder=mine, now=later) == ids(numbered(2))
+        await messages.claim(QUEUE, lease("c3", since=later), limit=1, now=later)
+        assert await messages.release(QUEUE, "c3", now=later)
+        assert len(await messages.pop(QUEUE, limit=2, now=later)) == 2
         server.ask("CONFIG", "SET", "maxmemory", "0")
-        await backend.messages.append(QUEUE, numbered(3, first=3))
-        assert ids(await walk(backend.messages)) == ids(numbered(6))
+        await messages.append(QUEUE, numbered(1, first=6))
+        assert ids(await walk(messages, now=later)) == ["m00004", "m00005", "later", "m00006"]
 
 
 async def test_write_that_too_few_replicas_have_is_not_acknowledged(server: RedisServer) -> None:
@@ -346,7 +348,7 @@ async def test_line_that_was_lost_wakes_everybody_once_it_is_back(server: RedisS
 
 
 async def test_stores_with_different_prefixes_do_not_touch() -> None:
-    server = SHARED.get()
+    server = SHARED.server()
     async with opened(server, "prefix=one-") as one, opened(server, "prefix=two-") as two:
         await one.messages.append(QUEUE, numbered(2))
         assert await walk(two.messages) == []

@@ -10,9 +10,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from ws_site import HEADERS, Site, ask, post, receive, text, until
 
+from sukkal.model import QueueKey
 from sukkal.ws.connection import Patience
 
 LIST = text("queue_list")
+QUEUE = QueueKey("acme", "q")
 
 
 async def closed(socket: Any) -> tuple[int, str]:
@@ -208,6 +210,7 @@ async def test_slow_reader_who_goes_on_reading_gets_everything() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_silent_peer_is_pinged_and_stays() -> None:
     async with Site(patience=Patience(ping_after=-1, dead_after=60)).open() as site, site.connect() as socket:
         heard = site.connection._heard
@@ -216,6 +219,7 @@ async def test_silent_peer_is_pinged_and_stays() -> None:
         assert (await ask(socket, LIST))["headers"]["status"] == 200
 
 
+@pytest.mark.faults
 async def test_dead_peer_is_dropped() -> None:
     async with (
         Site(patience=Patience(ping_after=0, dead_after=0.01)).open() as site,
@@ -269,6 +273,42 @@ async def test_client_that_closes_is_forgotten_and_its_last_posts_are_kept(site:
     await until(lambda: site.stage.messages.calls.count("append") == 20)
 
 
+@pytest.mark.parametrize("how", ["closed", "cut off", "told to go"])
+@pytest.mark.parametrize("action", ["claim_create", "message_list"])
+async def test_client_that_is_gone_does_not_wait_for_messages_any_more(
+    site: Site, action: str, how: str
+) -> None:
+    async with site.connect() as socket:
+        connection = site.connection
+        async with site.connect() as other:
+            await socket.send(text(action, queue_name="q", wait=20))
+            await until(lambda: site.service._waiting.wanted(QUEUE))
+            if how == "closed":
+                await socket.close()
+            elif how == "cut off":
+                socket.transport.abort()
+            else:
+                connection.close(1008, "Because.")
+            await until(lambda: not site.service._waiting.wanted(QUEUE))
+            await ask(other, post("q", 1))
+            stats = await ask(other, text("queue_get_stats", queue_name="q"))
+            assert stats["body"]["messages"]["claimed"] == 0
+
+
+async def test_ages_are_those_of_the_moment_of_the_answer(site: Site) -> None:
+    site.now = site.service._waiting.clock.now()
+    async with site.connect() as socket, site.connect() as other:
+        await socket.send(text("message_list", queue_name="q", echo=True, wait=20))
+        await until(lambda: site.service._waiting.wanted(QUEUE))
+        gate = site.stage.messages.hold_after("page")
+        await ask(other, post("q", 1))
+        await gate.reached()
+        site.now += 7
+        gate.open()
+        assert [each["age"] for each in (await receive(socket))["body"]["messages"]] == [7]
+
+
+@pytest.mark.faults
 async def test_client_that_is_killed_in_mid_frame_leaves_nothing(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(

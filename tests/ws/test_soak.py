@@ -10,11 +10,14 @@ import random
 import tracemalloc
 from collections import Counter
 
+import pytest
 from websockets.server import ServerProtocol
 from ws_site import Site, ask, post, receive, text, until
 
 from sukkal.ws.connection import Connection
 from sukkal.ws.session import Session
+
+pytestmark = pytest.mark.faults
 
 CONNECTIONS = 20_000 if os.environ.get("SUKKAL_LONG") == "1" else 500
 AT_ONCE = 20

@@ -138,6 +138,23 @@ async def test_body_of_an_encrypted_queue_is_told_as_it_was_sent() -> None:
 # --- records -------------------------------------------------------------------------------------------
 
 
+async def test_message_that_is_moved_to_a_dead_letter_queue_is_told_to_its_listeners(site: Site) -> None:
+    async with site.connect() as listener, site.connect() as worker:
+        await subscribed(listener, queue_name="dead")
+        metadata = {
+            "_max_claim_count": 1,
+            "_dead_letter_queue": "dead",
+            "_dead_letter_queue_messages_ttl": 90,
+        }
+        await ask(worker, text("queue_create", queue_name="q", metadata=metadata))
+        await ask(worker, post("q", {"n": 1}))
+        for status in (201, 204):
+            reply = await ask(worker, text("claim_create", queue_name="q", ttl=60))
+            assert reply["headers"]["status"] == status
+            site.now += 61
+        assert await receive(listener) == notification("dead", {"n": 1}, ttl=90)
+
+
 async def test_subscription_is_listed_got_and_deleted(site: Site) -> None:
     async with site.connect() as socket:
         id_ = await subscribed(socket, ttl=600, options={"any": [1, None]})
@@ -224,6 +241,11 @@ async def test_pages_follow_ids(site: Site) -> None:
         (
             {"subscriber": "http://hooks.example/in"},
             "The subscriber type of subscription must be supported in the list [].",
+        ),
+        ({"options": {"_retry_policy": [1]}}, "retry_policy must be a dict."),
+        (
+            {"options": {"_retry_policy": {"minimum_delay": "x"}}, "ttl": 1},
+            "Retry policy: minimum_delay must be a integer.",
         ),
         ({"subscriber": "nonsense"}, "The subscriber type of subscription must be supported in the list []."),
         ({"subscriber": "http://["}, "The subscriber type of subscription must be supported in the list []."),

@@ -107,13 +107,19 @@ class Exposition:
     def _of_requests(self) -> Iterator[Metric]:
         labels = ["transport", "operation"]
         answered = CounterMetricFamily(
-            "sukkal_requests", "Requests answered; 499: the caller went away before.", labels=[*labels, "status"]
+            "sukkal_requests",
+            "Requests answered; 499: the caller went away before.",
+            labels=[*labels, "status"],
         )
         took = HistogramMetricFamily(
-            "sukkal_request_duration_seconds", "Requests that did not ask to wait: how long they took.", labels=labels
+            "sukkal_request_duration_seconds",
+            "Requests that did not ask to wait: how long they took.",
+            labels=labels,
         )
         waited = HistogramMetricFamily(
-            "sukkal_request_wait_seconds", "Requests that asked to wait, and streams: how long they took.", labels=labels
+            "sukkal_request_wait_seconds",
+            "Requests that asked to wait, and streams: how long they took.",
+            labels=labels,
         )
         totals: dict[tuple[str, str, int], int] = {}
         for (transport, operation, waits), requests in self._figures.requests.items():
@@ -132,10 +138,14 @@ class Exposition:
 
     def _of_stores(self) -> Iterator[Metric]:
         expired = CounterMetricFamily(
-            "sukkal_messages_expired", "Messages dropped after their life, where the store tells.", labels=["store"]
+            "sukkal_messages_expired",
+            "Messages dropped after their life, where the store tells.",
+            labels=["store"],
         )
         sizes = HistogramMetricFamily(
-            "sukkal_store_batch_size", "Writes committed together, or commands sent together.", labels=["store"]
+            "sukkal_store_batch_size",
+            "Writes committed together, or commands sent together.",
+            labels=["store"],
         )
         seconds = HistogramMetricFamily(
             "sukkal_store_batch_seconds", "How long a batch took to be synced, or answered.", labels=["store"]

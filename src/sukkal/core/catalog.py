@@ -31,7 +31,7 @@ class Entry:
     queue: Queue
     attributes: Attributes
     read: float  # when it was read from the store
-    uses: int = 0  # how often it was asked for lately
+    uses: int = 0  # how often messages were posted and claimed lately; for who does so to count
 
 
 class Catalog:
@@ -49,12 +49,11 @@ class Catalog:
         """The queue's record if it is at hand; None says nothing about whether there is one."""
         entry = self._cache.get(key)
         if entry is not None and entry.read <= now < entry.read + CACHE_SECONDS:
-            entry.uses += 1
             return entry
         return None
 
     def busiest(self, count: int, now: float) -> list[QueueKey]:
-        """Up to `count` of the queues whose records this process asked for most in the last while."""
+        """Up to `count` of the queues used most by this process in the last while."""
         recent = ((entry.uses, key) for key, entry in self._cache.items() if now < entry.read + LATELY)
         return [key for _, key in heapq.nlargest(count, recent)]
 

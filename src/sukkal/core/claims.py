@@ -55,6 +55,8 @@ class Claims:
         key = QueueKey(ctx.project, request.queue)
         lease = Lease(id=self._new_id(ctx.now), ttl=ttl, grace=grace, since=ctx.now)
         entry = await self._catalog.get(key, now=ctx.now)
+        if entry is not None:
+            entry.uses += 1
         if entry is not None and entry.attributes.dead_letter_queue is not None:
             messages = await self._claim_counting(ctx, key, lease, limit, entry.attributes)
         else:
@@ -140,7 +142,7 @@ class Claims:
         assert queue.dead_letter_queue is not None
         target = QueueKey(key.project, queue.dead_letter_queue)
         moved = [_dead_letter(message, queue, ctx.now) for message in spent]
-        await self._messages.append(target, lambda _: moved, now=ctx.now)
+        await self._messages.move_in(target, moved, now=ctx.now)
         holder = Holder(claims=frozenset({lease.id}))
         await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
         self._figures.dead_lettered += len(spent)

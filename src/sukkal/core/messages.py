@@ -104,10 +104,17 @@ class Messages:
         stored = await self.append(key, batch, now=now)
         self._figures.posted += len(ids)
         if self._notifier.heard(key):
+            bodies = (bytes(new.body) for new in news)
             self._notifier.posted(
-                key, [_notice(key, *each) for each in zip(news, stored, strict=True)], now=now
+                key, [_notice(key, *each) for each in zip(bodies, stored, strict=True)], now=now
             )
         return r.MessagesPosted(ids=ids)
+
+    async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
+        """Store messages of another queue as they are, and tell who listens to this one."""
+        await self.append(key, lambda _: messages, now=now)
+        if self._notifier.heard(key):
+            self._notifier.posted(key, [_notice(key, self._opened(m), m) for m in messages], now=now)
 
     async def append(
         self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
@@ -119,6 +126,7 @@ class Messages:
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
+            entry.uses += 1
             messages = batch(entry.attributes)
             try:
                 await self._store.append(key, messages)
@@ -315,11 +323,11 @@ class Messages:
         return None
 
 
-def _notice(key: QueueKey, new: r.NewMessage, stored: Message) -> Notice:
+def _notice(key: QueueKey, body: bytes, stored: Message) -> Notice:
     """What subscribers are told, at once also of what is delayed: the body as it was sent."""
     return Notice(
         queue=key.name,
-        body=bytes(new.body),
+        body=body,
         ttl=stored.ttl,
         delay=round(stored.visible - stored.created),
     )

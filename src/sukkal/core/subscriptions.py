@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sukkal import requests as r
+from sukkal.core.attributes import RETRY_POLICY, check_retry_policy
 from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
 from sukkal.core.notifier import Hear, Listener, Notifier
@@ -86,6 +87,8 @@ class Subscriptions:
         if connection is None:
             self._check_subscriber(request.subscriber)
         subscriber = request.subscriber or (connection.uri if connection else "")
+        if request.options.get(RETRY_POLICY):
+            check_retry_policy(request.options[RETRY_POLICY], Invalid)
         ttl = request.ttl or self._limits.default_subscription_ttl
         self._limits.check_subscription_ttl(ttl, ctx.now)
         subscription = Subscription(

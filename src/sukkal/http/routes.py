@@ -79,7 +79,8 @@ class Match(NamedTuple):
 
 
 class Router:
-    def __init__(self, operations: Iterable[Operation], figures: Figures) -> None:
+    def __init__(self, operations: Iterable[Operation], figures: Figures | None = None) -> None:
+        figures = figures or Figures()
         self._root: dict[object, Any] = {}
         for operation in operations:
             node = self._root

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sukkal.http.answer import CLOSE, EXCHANGE
@@ -21,6 +22,7 @@ from sukkal.http.answer import CLOSE, EXCHANGE
 TICKS = 10  # of uvicorn, a tenth of a second each, between looks for idle connections
 KEEP_ALIVE = 75  # seconds a connection may be idle, also in the midst of a request
 LONGEST_HEAD = 64 * 1024  # bytes of a request line and its headers
+MOST_AHEAD = 8  # requests of a connection that are read while an earlier one is under way
 
 _HEAD_TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
@@ -151,6 +153,7 @@ class _Protocol(HttpToolsProtocol):
     _head = 0  # bytes so far of a head that has not come to its end
     _upgraded = False
     _task: asyncio.Task[None]  # serves the request under way; nobody else may hold on to it
+    _served: RequestResponseCycle | None = None  # that request; `cycle` is the one that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.last_active = self.loop.time()
@@ -158,6 +161,8 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.flow.read_paused:
+            self._read_ahead()
         scope: Any = self.scope  # None before the first request; without a path until its head is whole
         if scope is None or "path" in scope or self._upgraded:
             self._head = 0
@@ -166,6 +171,18 @@ class _Protocol(HttpToolsProtocol):
         if self._head > LONGEST_HEAD and not self.transport.is_closing():
             self.transport.write(_HEAD_TOO_LONG)
             self.transport.close()
+
+    def _read_ahead(self) -> None:
+        """Read on though requests wait for their turn: who does not read does not see a caller go."""
+        if 0 < len(self.pipeline) <= MOST_AHEAD and len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)  # tells the request that came last
+        served = self._served
+        if served is not None and not served.response_complete:
+            served.disconnected = True
+            served.message_event.set()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over: what it sends from now on is the WebSocket's."""
@@ -177,6 +194,7 @@ class _Protocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
         self._task = self.loop.create_task(self._serve(cycle, app))
 
     async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:

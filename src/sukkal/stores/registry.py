@@ -11,6 +11,8 @@ _OPENERS = {
     "sqlite": "sukkal.stores.sqlite",
     "redis": "sukkal.stores.redis",
     "rediss": "sukkal.stores.redis",
+    "redis+sentinel": "sukkal.stores.redis",
+    "redis+cluster": "sukkal.stores.redis",
 }
 _EXTRAS = {"sukkal.stores.redis": "redis"}  # drivers that need packages of their own, and what brings them
 

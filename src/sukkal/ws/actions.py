@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import msgspec
-from msgspec import NODEFAULT, Raw, Struct, ValidationError, field
+from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType, ValidationError, field
 from msgspec.structs import FieldInfo, asdict
 
 from sukkal.operations import PATH_FIELDS, SOCKET_TABLE, TABLE, Operation
@@ -43,9 +43,9 @@ ROWS = (*TABLE, *SOCKET_TABLE)
 class Headers(Struct, frozen=True):
     """What headers say. Others are allowed and say nothing."""
 
-    client: str | None = field(name="Client-ID", default=None)
-    project: str | None = field(name="X-Project-ID", default=None)
-    token: str | None = field(name="X-Auth-Token", default=None)
+    client: str | UnsetType = field(name="Client-ID", default=UNSET)
+    project: str | UnsetType = field(name="X-Project-ID", default=UNSET)
+    token: str | UnsetType = field(name="X-Auth-Token", default=UNSET)
     user_agent: str = field(name="User-Agent", default="")
     date: str = field(name="Date", default="")
     accept: str = field(name="Accept", default="")
@@ -82,8 +82,8 @@ class Action:
         if self.nameless:
             return True
         if self.name == AUTHENTICATE:
-            return headers.project is not None and headers.token is not None
-        return headers.project is not None and headers.client is not None
+            return headers.project is not UNSET and headers.token is not UNSET
+        return headers.project is not UNSET and headers.client is not UNSET
 
 
 def wire_name(field_name: str) -> str:

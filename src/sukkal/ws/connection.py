@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._app.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.session.stop()
+        self.session.leave()
         self._app.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Say that this is the end, and why."""
         if self._wire.state is State.OPEN:
-            self.session.stop()
+            self.session.leave()
             self._wire.send_close(code, reason)
             self._closing_since = self._loop.time()
             self._flush()

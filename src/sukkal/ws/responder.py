@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from sukkal.core.context import Context
 from sukkal.core.journal import Journal
@@ -50,6 +51,11 @@ class Question(Struct, frozen=True):
     @property
     def posts(self) -> bool:
         return self.operation.body is Body.MESSAGES
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may wait for messages to come."""
+        return bool(self.fields.get("wait"))
 
     @property
     def subscribes_itself(self) -> bool:
@@ -157,8 +163,8 @@ class Responder:
         if action.nameless:
             project = client = ""
         else:
-            assert headers.client is not None
-            assert headers.project is not None
+            assert headers.client is not UNSET
+            assert headers.project is not UNSET
             client = self._client_ids.read(headers.client.encode())
             project = identity.project(headers.project.encode())
         return Context(
@@ -193,6 +199,8 @@ class Responder:
             try:
                 request = await self._request(question)
                 result = await self._service.call(operation, ctx, request)
+                if question.waits:
+                    ctx = replace(ctx, now=self._clock())  # ages are told as they are when the answer goes
                 renderer = self._renderers[operation.name]
                 status, body = renderer(kind.medium, ctx, request, result)
             except ServiceError as error:

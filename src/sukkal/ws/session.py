@@ -41,12 +41,13 @@ class Peer(Protocol):
 class _Slot:
     """A place in the order of replies."""
 
-    __slots__ = ("alone", "binary", "reply", "size", "task")
+    __slots__ = ("alone", "binary", "reply", "size", "task", "waits")
 
     def __init__(self, frame: Frame, *, alone: bool) -> None:
         self.binary = frame.kind.binary
         self.size = len(frame.data)
         self.alone = alone  # nothing may be begun before it is answered
+        self.waits = False  # for messages that may come
         self.reply: bytes | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -93,6 +94,16 @@ class Session:
         self._first = None
         self._bytes = sum(slot.size for slot in self._slots)
 
+    def leave(self) -> None:
+        """Stop, since nothing can be sent any more: nobody waits for messages, or claims any when they come.
+
+        What else is in flight takes effect as if it was answered.
+        """
+        self.stop()
+        for slot in self._slots:
+            if slot.waits and slot.task is not None:
+                slot.task.cancel()
+
     def hear(self, notice: Notice) -> None:
         """Tell the other side of a message."""
         kind = self._notify_in
@@ -116,6 +127,7 @@ class Session:
                 slot = _Slot(frame, alone=not self._responder.flows(first))
                 if slot.alone and self._slots:
                     return
+                slot.waits = first.waits
                 slot.task = asyncio.create_task(self._answer(slot, first))
             self._first = None
             self._waiting.popleft()

@@ -2,24 +2,34 @@
 
 from sukkal.errors import StoreUnavailable
 from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
+from sukkal.stores.redis.cluster import Cluster
+from sukkal.stores.redis.dial import Dialer
 from sukkal.stores.redis.documents import RedisDocuments
 from sukkal.stores.redis.layout import Layout
 from sukkal.stores.redis.messages import Names, RedisMessages
-from sukkal.stores.redis.servers import OneServer
+from sukkal.stores.redis.servers import OneServer, SentinelGroup, Servers
 from sukkal.stores.redis.uri import Options, parse
 from sukkal.stores.redis.waker import RedisWaker
+
+_KINDS: dict[str, type[OneServer] | type[Cluster]] = {
+    "redis": OneServer,
+    "rediss": OneServer,
+    "redis+sentinel": SentinelGroup,
+    "redis+cluster": Cluster,
+}
 
 
 class RedisBackend:
     def __init__(self, options: Options, *, durable: bool) -> None:
         layout, names = Layout(options.prefix), Names()
         self._durable = durable
-        self._servers = OneServer(options, layout)
+        dialer = Dialer(options, durable=durable)
+        self._servers: Servers = _KINDS[options.scheme](options, layout, dialer)
         self._waker = RedisWaker(self._servers, layout, options.timeout)
         self.messages: Messages = RedisMessages(self._servers, layout, names)
         self.documents: Documents = RedisDocuments(self._servers, layout, names)
         self.waker: Waker = self._waker
-        self.figures = self._servers.figures
+        self.figures = dialer.figures
 
     @property
     def traits(self) -> frozenset[Trait]:

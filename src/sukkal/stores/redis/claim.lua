@@ -22,7 +22,7 @@ if last == this then -- done before, only the answer was lost
   end
   return {ids, gather('HMGET', content, ids), of_ids}
 end
-local rows = call('ZRANGE', ready, 0, limit - 1, 'WITHSCORES')
+local rows = call('ZPOPMIN', ready, limit)
 if #rows == 0 then
   return {{}, {}, {}}
 end
@@ -50,7 +50,6 @@ for number, id in ipairs(ids) do
   states[number] = known
   kept[2 * number - 1], kept[2 * number] = id, known
 end
-several('ZREM', ready, ids)
 several('ZADD', held, places)
 several('ZADD', lapses, dues)
 several('HSET', state, kept)

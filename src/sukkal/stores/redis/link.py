@@ -28,7 +28,14 @@ Reply = Any  # bytes, int, None, or a list of these
 
 
 class Lost(Exception):
-    """The connection has ended: what was sent may have been done or not."""
+    """The connection has ended: what was sent may have been done or not.
+
+    `overdue` when it was we who ended it, since no answer came.
+    """
+
+    def __init__(self, *, overdue: bool = False) -> None:
+        super().__init__()
+        self.overdue = overdue
 
 
 class Refused(Exception):
@@ -74,9 +81,8 @@ class Link(asyncio.Protocol):
         self.on_end: Callable[[], None] = _nothing  # called at the end before anybody else hears of it
         self._timeout = timeout
         self._replicas = min_replicas
-        self._wait = command(b"SET", fence, b"") + command(
-            b"WAIT", b"%d" % min_replicas, b"%d" % (replica_timeout * 1000)
-        )
+        self._replica_timeout = replica_timeout
+        self.fence(fence)
         self._parser = hiredis.Reader(notEnoughData=...)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -86,6 +92,12 @@ class Link(asyncio.Protocol):
         self._bytes = 0
         self._batches: deque[_Batch] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self.overdue = False  # given up, since no answer came
+
+    def fence(self, key: bytes) -> None:
+        """The small write is to this key from now on."""
+        milliseconds = b"%d" % (self._replica_timeout * 1000)
+        self._wait = command(b"SET", key, b"") + command(b"WAIT", b"%d" % self._replicas, milliseconds)
 
     # --- sending -------------------------------------------------------------------------------------
 
@@ -178,6 +190,7 @@ class Link(asyncio.Protocol):
     def _look(self) -> None:
         """Give the connection up when the oldest answer is overdue; look again soon."""
         if self._batches and perf_counter() - self._batches[0].sent > self._timeout:
+            self.overdue = True
             self.close()
         else:
             self._watch = self._loop.call_later(self._timeout / 8, self._look)
@@ -202,7 +215,7 @@ class Link(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for one in waiting:
             if not one.done():
-                one.set_exception(Lost())
+                one.set_exception(Lost(overdue=self.overdue))
 
 
 def _nothing() -> None:

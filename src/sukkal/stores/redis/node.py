@@ -1,19 +1,16 @@
-"""Keeping a connection to one Redis server: connecting, checking it, connecting again."""
+"""Keeping a connection: it is made anew whenever it is lost."""
 
 import asyncio
 import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
-from msgspec import Struct
-
 from sukkal.errors import StoreUnavailable
-from sukkal.stores.redis.layout import command
-from sukkal.stores.redis.link import Link, Lost, Refused, Reply
-from sukkal.stores.redis.scripts import EVERY
-from sukkal.stores.redis.uri import Address, Options
+from sukkal.stores.redis.dial import Unfit
+from sukkal.stores.redis.link import Link, Lost, Refused
 
 log = logging.getLogger(__name__)
 
@@ -21,70 +18,11 @@ FIRST_PAUSE: Final = 0.05  # seconds after a first failure to connect; doubled f
 LONGEST_PAUSE: Final = 2.0
 
 
-class Unfit(Exception):
-    """A server that answers, but not one to keep messages on; one sentence why."""
-
-
-class Facts(Struct, frozen=True, kw_only=True):
-    """What a server says of itself."""
-
-    role: str  # master or replica
-    appendfsync: str | None = None  # "off" without a log; None when it does not tell
-    policy: str | None = None
-
-
-async def connect(
-    address: Address, options: Options, make: Callable[[], Link], *, user: str, password: str
-) -> tuple[Link, Facts]:
-    """A connection that has introduced itself. Raises OSError, TimeoutError, Lost or Refused."""
-    host, port = address
-    link: Link | None = None
-    try:
-        async with asyncio.timeout(options.connect_timeout):
-            _, link = await asyncio.get_running_loop().create_connection(
-                make, host, port, ssl=options.ssl_context(), server_hostname=host if options.tls else None
-            )
-            hello = [b"HELLO", b"3"]
-            if password:
-                hello += [b"AUTH", (user or "default").encode(), password.encode()]
-            said = await link.send(command(*hello, b"SETNAME", b"sukkal"))
-            return link, Facts(role=said[b"role"].decode())
-    except BaseException:
-        if link is not None:
-            link.close()
-        raise
-
-
-async def read_facts(link: Link, facts: Facts) -> Facts:
-    """The same with what the server's configuration says; without it where that is not for us to read."""
-    try:
-        names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
-        answers = await asyncio.gather(*[link.send(command(b"CONFIG", b"GET", name)) for name in names])
-        appendonly, appendfsync, policy = map(_value, answers)
-    except Refused:
-        return facts
-    return Facts(
-        role=facts.role,
-        appendfsync=appendfsync if appendonly == "yes" else "off",
-        policy=policy,
-    )
-
-
-def _value(answer: Reply) -> str:
-    for value in answer.values():
-        return str(value.decode())
-    raise Refused("ERR unknown")
-
-
-async def load_scripts(link: Link) -> None:
-    await asyncio.gather(*[link.send(script.load) for script in EVERY])
-
-
 class Node:
-    """A connection that is made anew whenever it is lost, for as long as this lives."""
+    """A connection, for as long as this lives."""
 
     def __init__(self, name: str, connect: Callable[[], Awaitable[Link]]) -> None:
-        """`connect` yields a link ready for use; it raises what `connect` above does, or Unfit."""
+        """`connect` yields a link ready for use, or raises what a `Dialer` does, or StoreUnavailable."""
         self.name = name
         self.link: Link | None = None
         self._connect = connect
@@ -104,8 +42,10 @@ class Node:
         while True:
             try:
                 link = await self._connect()
-            except (OSError, TimeoutError, Lost, Refused, Unfit, StoreUnavailable) as exc:
-                reason = _said(exc)
+            except Exception as exc:  # whatever it is, calls must hear of it and not wait
+                if not isinstance(exc, (OSError, Lost, Refused, Unfit, StoreUnavailable)):
+                    log.exception("%s cannot be reached", self.name)
+                reason = said(exc)
                 if failures == 0 or reason != self._reason:
                     log.warning("%s cannot be reached: %s", self.name, reason)
                 self._reason = reason
@@ -120,17 +60,20 @@ class Node:
             if link.ended.done():
                 continue
             self.link = link
-            link.on_end = self._lose
+            link.on_end = partial(self._lose, link)
             self._decided.set()
             try:
                 await asyncio.shield(link.ended)
             finally:
                 link.close()
 
-    def _lose(self) -> None:
-        """Have calls wait for the next connection, while it is being made."""
+    def _lose(self, link: Link) -> None:
+        """Have calls wait for the next connection while it is being made, unless they have waited already."""
         self.link = None
-        self._decided.clear()
+        if link.overdue:
+            self._reason = "it does not answer"
+        else:
+            self._decided.clear()
 
     async def close(self) -> None:
         self._task.cancel()
@@ -140,7 +83,7 @@ class Node:
         self._decided.set()
 
 
-def _said(exc: Exception) -> str:
+def said(exc: Exception) -> str:
     """Why, in words; what the operating system and the server say holds no credentials."""
     match exc:
         case TimeoutError():

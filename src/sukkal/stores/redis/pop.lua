@@ -14,6 +14,6 @@ if #ids == 0 then
   return {{}, {}, {}}
 end
 local popped = {ids, gather('HMGET', content, ids), gather('HMGET', state, ids)}
-call('SET', KEYS[13], cmsgpack.pack(popped), 'EX', RECEIPT)
 drop(ids)
+call('SET', KEYS[13], cmsgpack.pack(popped), 'EX', RECEIPT)
 return popped

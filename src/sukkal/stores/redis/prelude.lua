@@ -1,5 +1,8 @@
 -- Stands before every script that works on a queue. What the keys hold: layout.py.
 -- ARGV[1] is the queue's name on the agenda, ARGV[2] the time of the call, "" where it plays no part.
+--
+-- A server whose memory is full refuses the first write of a script if it takes memory, and none after that.
+-- So scripts that hand out or take out begin with a write that frees some: a full queue can be emptied.
 local content, ready, held, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local lapses, arrivals, expiry = KEYS[5], KEYS[6], KEYS[7]
 local state, leases, sequence = KEYS[8], KEYS[9], KEYS[10]
@@ -64,8 +67,8 @@ local function let_go(ids, states)
   for number, id in ipairs(ids) do
     rows[2 * number - 1], rows[2 * number] = id, without_claim(states[number])
   end
-  several('HSET', state, rows)
   give_back(ids, held, lapses)
+  several('HSET', state, rows)
   call('HINCRBY', tally, 'held', -#ids)
 end
 

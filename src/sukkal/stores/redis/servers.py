@@ -1,4 +1,4 @@
-"""The servers of a store, and how a call gets to the right one."""
+"""How a call gets to the right server: with one server, or with the one that sentinels say is the master."""
 
 import asyncio
 import logging
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sukkal.errors import StoreUnavailable
+from sukkal.stores.redis.dial import Dialer, load_scripts
 from sukkal.stores.redis.layout import Layout, command
 from sukkal.stores.redis.link import Link, Lost, Refused, Reply
-from sukkal.stores.redis.node import Facts, Node, Unfit, connect, load_scripts, read_facts
+from sukkal.stores.redis.node import Node, said
 from sukkal.stores.redis.uri import Address, Options
-from sukkal.tally import StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,14 @@ class Servers(Protocol):
         """Whether every server now in use keeps what it acknowledges through a crash of the machine."""
         ...
 
+    async def open(self) -> None:
+        """Return when the servers are there; raises StoreUnavailable when they are not."""
+        ...
+
     async def call(self, partition: int, packed: bytes, *, write: bool = False) -> Reply:
         """The answer to a command, sent with the others of this turn.
 
-        It is sent again when its connection is lost, so it must be one that may be done twice. Raises
+        It is sent again when its connection breaks, so it must be one that may be done twice. Raises
         StoreUnavailable, within seconds.
         """
         ...
@@ -62,65 +66,40 @@ def failure(refused: Refused) -> Exception:
     return RuntimeError(f"Redis answers: {refused}")
 
 
-class Examiner:
-    """Looks at each server when it is connected: may it keep messages, and what does it promise?"""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._warned: dict[Address, str] = {}
-        self._safe: dict[Address, bool] = {}
-
-    @property
-    def durable(self) -> bool:
-        if self._options.min_replicas:
-            return True
-        return bool(self._safe) and all(self._safe.values())
-
-    def forget(self, address: Address) -> None:
-        self._safe.pop(address, None)
-
-    def judge(self, address: Address, facts: Facts) -> None:
-        """Raises Unfit for a server that throws messages away when its memory is full."""
-        if facts.policy not in (None, "noeviction"):
-            raise Unfit(
-                f"its maxmemory-policy is {facts.policy}, so it would throw messages away when memory runs "
-                "short. Set it to noeviction."
-            )
-        self._safe[address] = facts.appendfsync == "always"
-        if self._safe[address] or self._options.min_replicas:
-            return
-        warning = _WEAKNESS.get(facts.appendfsync or "", _UNKNOWN)
-        if self._warned.get(address) != warning:
-            self._warned[address] = warning
-            log.warning("Redis at %s:%d: %s", *address, warning)
+def check_patience(lost: Lost, node: Node) -> None:
+    """Raise StoreUnavailable when a call has waited so long that it is not to be made again."""
+    if lost.overdue:
+        raise StoreUnavailable(f"{node.name} does not answer.") from lost
 
 
-_ADVICE = "Set appendonly yes and appendfsync always, or min_replicas in the store's URI, for durable writes."
-_UNKNOWN = f"its durability is not known, since CONFIG is not permitted, and so not claimed. {_ADVICE}"
-_WEAKNESS = {
-    "off": f"it keeps no log: a crash loses everything since its last snapshot. {_ADVICE}",
-    "everysec": f"a crash of the machine may lose the last second or two of writes. {_ADVICE}",
-    "no": f"a crash of the machine may lose the last half minute of writes. {_ADVICE}",
-}
+async def reload_scripts(link: Link) -> None:
+    """Do so for a server that has lost them. If the connection is lost too, the next one has them."""
+    try:
+        await load_scripts(link)
+    except Lost:
+        return
+    except Refused as exc:
+        raise failure(exc) from exc
 
 
 class OneServer:
-    """All partitions on one server; with sentinels, on the one that is master now."""
+    """All partitions on one server."""
 
-    def __init__(self, options: Options, layout: Layout) -> None:
-        self._options = options
+    def __init__(self, options: Options, layout: Layout, dialer: Dialer) -> None:
+        self._dialer = dialer
         self._fence = layout.tags[0] + b"fence"
-        self.figures = StoreFigures()
-        self._examiner = Examiner(options)
-        self._address: Address | None = None
-        self._node = Node(_named(options), self._connect)
+        self._address = options.addresses[0]
+        self._node = Node(self._named(options), self._connect)
+
+    def _named(self, options: Options) -> str:
+        host, port = options.addresses[0]
+        return f"Redis at {host}:{port}"
 
     @property
     def durable(self) -> bool:
-        return self._examiner.durable
+        return self._dialer.durable({self._address})
 
     async def open(self) -> None:
-        """Return when the server is there; raises StoreUnavailable when it is not."""
         await self._node.ready()
 
     async def call(self, partition: int, packed: bytes, *, write: bool = False) -> Reply:
@@ -128,11 +107,11 @@ class OneServer:
             link = self._node.link or await self._node.ready()
             try:
                 return await link.send(packed, write=write)
-            except Lost:
-                continue
+            except Lost as exc:
+                check_patience(exc, self._node)
             except Refused as exc:
                 if exc.code == "NOSCRIPT":
-                    await self._load(link)
+                    await reload_scripts(link)
                 elif exc.code == "READONLY":  # it is a replica by now
                     link.close()
                 else:
@@ -145,14 +124,6 @@ class OneServer:
             return list(await asyncio.gather(*[link.send(each) for each in packed]))
         except Lost as exc:
             raise StoreUnavailable(f"{self._node.name} lost the connection.") from exc
-        except Refused as exc:
-            raise failure(exc) from exc
-
-    async def _load(self, link: Link) -> None:
-        try:
-            await load_scripts(link)
-        except Lost:
-            return
         except Refused as exc:
             raise failure(exc) from exc
 
@@ -169,52 +140,42 @@ class OneServer:
         await self._node.close()
 
     async def line(self, make: Callable[[], Link]) -> Link:
-        link, _ = await self._introduce(await self._find(), make)
-        return link
+        return await self._dialer.line(await self._find(), make)
 
     async def _connect(self) -> Link:
-        options = self._options
-        address = await self._find()
-        if self._address is not None and self._address != address:
-            self._examiner.forget(self._address)
-        self._address = address
-        link, facts = await self._introduce(
-            address,
-            lambda: Link(
-                timeout=options.timeout + (options.replica_timeout if options.min_replicas else 0.0),
-                min_replicas=options.min_replicas,
-                replica_timeout=options.replica_timeout,
-                fence=self._fence,
-                figures=self.figures,
-            ),
-        )
-        try:
-            async with asyncio.timeout(options.connect_timeout):
-                self._examiner.judge(address, await read_facts(link, facts))
-                await load_scripts(link)
-        except BaseException:
-            link.close()
-            raise
-        return link
-
-    async def _introduce(self, address: Address, make: Callable[[], Link]) -> tuple[Link, Facts]:
-        options = self._options
-        link, facts = await connect(address, options, make, user=options.user, password=options.password)
-        try:
-            if facts.role != "master":
-                raise Unfit(f"it is a {facts.role}, which takes no writes")
-            if options.database:
-                async with asyncio.timeout(options.connect_timeout):
-                    await link.send(command(b"SELECT", b"%d" % options.database))
-        except BaseException:
-            link.close()
-            raise
-        return link, facts
+        self._address = await self._find()
+        return await self._dialer.link(self._address, self._fence)
 
     async def _find(self) -> Address:
-        return self._options.addresses[0]
+        return self._address
 
 
-def _named(options: Options) -> str:
-    host, port = options.addresses[0]
-    return f"Redis at {host}:{port}"
+class SentinelGroup(OneServer):
+    """All partitions on the master of a group. Sentinels are asked for it before each attempt to connect.
+
+    A server that is master no longer ends our connections, by Sentinel's doing, or refuses the write.
+    """
+
+    def __init__(self, options: Options, layout: Layout, dialer: Dialer) -> None:
+        self._sentinels = list(options.addresses)
+        self._service = options.service
+        super().__init__(options, layout, dialer)
+
+    def _named(self, options: Options) -> str:
+        return f"The master of {options.service!r}"
+
+    async def _find(self) -> Address:
+        asked = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
+        reasons = []
+        for sentinel in list(self._sentinels):
+            try:
+                found = await self._dialer.ask(sentinel, asked, sentinel=True)
+            except (OSError, TimeoutError, Lost, Refused) as exc:
+                reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]}: {said(exc)}")
+                continue
+            if found is not None:
+                self._sentinels.remove(sentinel)
+                self._sentinels.insert(0, sentinel)  # who has answered is asked first
+                return found[0].decode(), int(found[1])
+            reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]} knows no such service")
+        raise StoreUnavailable("; ".join(reasons))

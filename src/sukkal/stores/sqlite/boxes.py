@@ -24,6 +24,7 @@ class Box:
         "held",
         "id",
         "key",
+        "last",
         "next_due",
         "returned",
         "start",
@@ -31,7 +32,9 @@ class Box:
         "total",
     )
 
-    def __init__(self, key: QueueKey, number: int, total: int, held: int, delayed: int, tail: int) -> None:
+    def __init__(
+        self, key: QueueKey, number: int, total: int, held: int, delayed: int, tail: int, last: int
+    ) -> None:
         self.key = key
         self.id = number
         self.start = number << SEQUENCE_BITS  # places of its messages lie between these two
@@ -40,6 +43,7 @@ class Box:
         self.held = held
         self.delayed = delayed
         self.tail = tail  # what lies here and behind is listed nowhere else, but for places marked as listed
+        self.last = last  # the tail ends here, if not before: less than `tail` when it is empty
         self.returned = True  # whether there may be ready places outside the tail
         self.next_due = 0.0  # nothing held or delayed comes due before this; a lower bound, not exact
         self.changed = False  # counters differ from the table's
@@ -62,7 +66,9 @@ class Boxes:
         box = self._cache.get(key)
         if box is None:
             row = self._database.execute(
-                "SELECT id, total, held, delayed, tail FROM box WHERE project = ? AND name = ? AND dead = 0",
+                "SELECT id, total, held, delayed, tail, coalesce((SELECT place FROM message"
+                f" WHERE place < (box.id + 1) << {SEQUENCE_BITS} AND place >= tail"
+                " ORDER BY place DESC LIMIT 1), 0) FROM box WHERE project = ? AND name = ? AND dead = 0",
                 key,
             ).fetchone()
             if row is not None:
@@ -81,7 +87,7 @@ class Boxes:
         box = self.get(key)
         if box is None:
             number = self._free_number()
-            box = self._remember(Box(key, number, 0, 0, 0, number << SEQUENCE_BITS))
+            box = self._remember(Box(key, number, 0, 0, 0, number << SEQUENCE_BITS, 0))
             self._database.execute(
                 "INSERT INTO box (id, project, name, tail) VALUES (?, ?, ?, ?)", (number, *key, box.tail)
             )

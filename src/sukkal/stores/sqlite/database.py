@@ -227,11 +227,14 @@ class Database:
             await asyncio.wait([self._checkpoint])
         with contextlib.suppress(apsw.Error):  # the log is replayed at the next start
             self._end_read()
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the file as it is."""
+        """Let go of the file. SQLite moves the log into it and deletes the log, if nothing hinders it.
+
+        The log must never be emptied by cutting its size: on a file system without a journal a crash in the
+        midst of that may leave the log's beginning, which would be replayed over what is newer.
+        """
         self._thread.shutdown()
         with contextlib.suppress(apsw.Error):  # it is closed all the same
             self._connection.close()

@@ -64,6 +64,16 @@ def _in_tail(box: Box, place: int) -> bool:
     return place >= box.tail and not place & LISTED
 
 
+def _tail_end(box: Box, rows: list[Row], limit: int, until: int) -> int:
+    """Where to stop looking through the tail, when `rows` from outside of it are the first to be had.
+
+    They are put in order, and cut off at `limit`. The tail may be any number of listed places long.
+    """
+    rows.sort()
+    del rows[limit:]
+    return min(rows[-1][0] if len(rows) == limit else until, box.last + 1)
+
+
 def _marks(count: int, one: str = "?") -> str:
     """Placeholders for `count` values, so that one statement handles them all."""
     return ", ".join([one] * count)
@@ -192,9 +202,13 @@ class SqliteMessages:
         rows, listed = [], []
         for m in batch:
             place = box.start | self._database.next_number() << 1
+            if box.last < box.tail:
+                box.tail = place
             if m.visible > m.created or m.claim_count:
                 place |= LISTED
                 listed.append((place, m))
+            else:
+                box.last = place
             rows.append((place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body))
         if len(rows) == 1:
             self._execute(INSERT, rows[0])
@@ -238,24 +252,24 @@ class SqliteMessages:
             ).fetchone()
             if last is not None:
                 until, goes_on = last[0], (last[0] & SEQUENCE_MASK) - 1
-        span, without = (max(after, box.tail - 1), until, now), view.without_client
-        rows = self._listed(TAIL, (), span, (), without, limit) if span[0] < until else []
-        due = box.next_due <= now
-        others = []
+        span, without, due = (after, until, now), view.without_client, box.next_due <= now
+        rows = list[Row]()
         if box.returned:
-            others += self._listed(READY, (), (after, until, now), (), without, limit)
+            rows += self._listed(READY, (), span, (), without, limit)
         if box.held:
             if view.include_claimed:
-                others += self._listed(HELD, (now,), (after, until, now), (), without, limit)
+                rows += self._listed(HELD, (now,), span, (), without, limit)
             elif due:
-                others += self._listed(LAPSED, (), (after, until, now), (box.id, now), without, limit)
+                rows += self._listed(LAPSED, (), span, (box.id, now), without, limit)
         if box.delayed:
             if view.include_delayed:
-                others += self._listed(DELAYED, (), (after, until, now), (), without, limit)
+                rows += self._listed(DELAYED, (), span, (), without, limit)
             elif due:
-                others += self._listed(ARRIVED, (), (after, until, now), (box.id, now), without, limit)
-        if others:
-            rows = sorted(rows + others)[:limit]
+                rows += self._listed(ARRIVED, (), span, (box.id, now), without, limit)
+        until = _tail_end(box, rows, limit, until)
+        if max(after, box.tail - 1) < until:
+            tail = self._listed(TAIL, (), (max(after, box.tail - 1), until, now), (), without, limit)
+            rows = sorted(rows + tail)[:limit] if rows else tail
         return rows, 0 if len(rows) == limit else goes_on
 
     def _listed(
@@ -312,7 +326,7 @@ class SqliteMessages:
                 "SELECT count(*) FROM held WHERE box = ? AND due <= ?", (box.id, now)
             ).fetchone()
             claimed -= lapsed
-        ends = self._ends(TAIL, (max(box.start, box.tail - 1), *span[1:]))
+        ends = self._ends(TAIL, (box.tail - 1, box.last + 1, now))
         if box.returned:
             ends += self._ends(READY, span)
         if box.held:
@@ -343,9 +357,12 @@ class SqliteMessages:
             rows += self._all(LAPSED, (*span, box.id, now, limit))
             rows += self._all(ARRIVED, (*span, box.id, now, limit))
             box.next_due = self._earliest_due(box)
-        listed = bool(rows)
-        rows += self._all(TAIL, (box.tail - 1, box.end, now, limit))
-        return sorted(rows)[:limit] if listed else rows
+        end = _tail_end(box, rows, limit, box.end)
+        if box.tail < end:
+            tail = self._all(TAIL, (box.tail - 1, end, now, limit))
+            box.tail = tail[0][0] if tail else end  # what was passed over is so only once
+            rows = sorted(rows + tail)[:limit] if rows else tail
+        return rows
 
     def _earliest_due(self, box: Box, after: float = 0.0) -> float:
         (due,) = self._execute(

@@ -8,7 +8,8 @@ order of their acceptance and markers stay good from box to box.
 Most messages are posted without delay and claimed in their order. Until then the message is all there is
 of them: they lie in the *tail* of their box, from the place `box.tail` on. A claim takes them from there and
 moves the tail. The lowest bit of a place tells that a message never counts as part of it, since it was
-delayed from its start.
+delayed from its start. So that a tail does not begin with any number of such places, what comes moves it on
+while it is empty, and a claim or pop moves it to the first message that it finds there.
 
     box      number ← project, name; kept counters; tail; dead ones are reclaimed by the sweep
     message  what the producer sent; never rewritten, but for ttl and expires when a claim extends them

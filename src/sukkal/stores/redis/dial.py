@@ -1,0 +1,165 @@
+"""Connecting to a Redis server: introducing ourselves, and looking at what it is and promises."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from sukkal.stores.redis.layout import command
+from sukkal.stores.redis.link import Link, Refused, Reply
+from sukkal.stores.redis.scripts import EVERY
+from sukkal.stores.redis.uri import Address, Options
+from sukkal.tally import StoreFigures
+
+log = logging.getLogger(__name__)
+
+_ADVICE: Final = (
+    "Set appendonly yes and appendfsync always, or min_replicas in the store's URI, for durable writes."
+)
+_UNKNOWN: Final = f"its durability is not known, since CONFIG is not permitted, and so not claimed. {_ADVICE}"
+_WEAKNESS: Final = {
+    "off": f"it keeps no log: a crash loses everything since its last snapshot. {_ADVICE}",
+    "everysec": f"a crash of the machine may lose the last second or two of writes. {_ADVICE}",
+    "no": f"a crash of the machine may lose the last half minute of writes. {_ADVICE}",
+}
+
+
+class Unfit(Exception):
+    """A server that answers, but not one to keep messages on; one sentence why."""
+
+
+class _Facts(Struct, frozen=True):
+    """What a server says of its configuration; None when that is not for us to read."""
+
+    appendfsync: str | None = None  # "off" without a log
+    policy: str | None = None
+
+
+class Dialer:
+    """Makes connections as the store's URI asks for them. Its methods raise OSError, TimeoutError, Lost or
+    Refused when there is none to be had, and Unfit as they say.
+    """
+
+    def __init__(self, options: Options, *, durable: bool) -> None:
+        """`durable` says whether to warn of servers that are not."""
+        self.figures = StoreFigures()  # of all connections together
+        self._options = options
+        self._warn = durable
+        self._warned: dict[Address, str] = {}
+        self._safe: dict[Address, bool] = {}
+
+    def durable(self, addresses: set[Address]) -> bool:
+        """Whether all these servers keep what they acknowledge through a crash of the machine."""
+        if self._options.min_replicas:
+            return True
+        return bool(addresses) and all(self._safe.get(address, False) for address in addresses)
+
+    async def link(self, address: Address, fence: bytes) -> Link:
+        """A connection for calls, to a server that has been looked at and has the scripts.
+
+        Raises Unfit for a replica, and for a server that throws messages away when its memory is full.
+        """
+        options = self._options
+        patience = options.timeout + (options.replica_timeout if options.min_replicas else 0.0)
+
+        def make() -> Link:
+            return Link(
+                timeout=patience,
+                min_replicas=options.min_replicas,
+                replica_timeout=options.replica_timeout,
+                fence=fence,
+                figures=self.figures,
+            )
+
+        link = await self.line(address, make)
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                self._judge(address, await _facts(link))
+                await load_scripts(link)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    async def line(self, address: Address, make: Callable[[], Link]) -> Link:
+        """A connection of that make to a primary. Raises Unfit for a replica."""
+        options = self._options
+        link, role = await self._introduce(address, make, options.user, options.password)
+        try:
+            if role != "master":
+                raise Unfit(f"it is a {role}, which takes no writes")
+            if options.database:
+                async with asyncio.timeout(options.connect_timeout):
+                    await link.send(command(b"SELECT", b"%d" % options.database))
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    async def ask(self, address: Address, packed: bytes, *, sentinel: bool = False) -> Reply:
+        """The answer to one question."""
+        options = self._options
+        user, password = options.user, options.password
+        if sentinel:
+            user, password = options.sentinel_user, options.sentinel_password
+        link, _ = await self._introduce(address, lambda: Link(timeout=options.timeout), user, password)
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                return await link.send(packed)
+        finally:
+            link.close()
+
+    async def _introduce(
+        self, address: Address, make: Callable[[], Link], user: str, password: str
+    ) -> tuple[Link, str]:
+        """A connection, and the role of the server."""
+        host, port = address
+        options = self._options
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                _, link = await asyncio.get_running_loop().create_connection(
+                    make, host, port, ssl=options.ssl_context(), server_hostname=host if options.tls else None
+                )
+                hello = [b"HELLO", b"3"]
+                if password:
+                    hello += [b"AUTH", (user or "default").encode(), password.encode()]
+                said = await link.send(command(*hello, b"SETNAME", b"sukkal"))
+                return link, said.get(b"role", b"sentinel").decode()
+        except BaseException:
+            if link is not None:
+                link.close()
+            raise
+
+    def _judge(self, address: Address, facts: _Facts) -> None:
+        if facts.policy not in (None, "noeviction"):
+            raise Unfit(
+                f"its maxmemory-policy is {facts.policy}, so it would throw messages away when memory runs "
+                "short. Set it to noeviction."
+            )
+        self._safe[address] = facts.appendfsync == "always"
+        if self._safe[address] or self._options.min_replicas or not self._warn:
+            return
+        warning = _WEAKNESS.get(facts.appendfsync or "", _UNKNOWN)
+        if self._warned.get(address) != warning:
+            self._warned[address] = warning
+            log.warning("Redis at %s:%d: %s", *address, warning)
+
+
+async def _facts(link: Link) -> _Facts:
+    names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
+    try:
+        answers = await asyncio.gather(*[link.send(command(b"CONFIG", b"GET", name)) for name in names])
+        appendonly, appendfsync, policy = [
+            answer[name].decode() for answer, name in zip(answers, names, strict=True)
+        ]
+    except (Refused, KeyError):
+        return _Facts()
+    return _Facts(appendfsync=appendfsync if appendonly == "yes" else "off", policy=policy)
+
+
+async def load_scripts(link: Link) -> None:
+    """Send the scripts to a server that does not have them."""
+    await asyncio.gather(*[link.send(script.load) for script in EVERY])

@@ -1,0 +1,139 @@
+"""Redis servers that take over from each other: a Sentinel group and a cluster, with real processes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from redis_servers import DURABLE, Group, cluster, sentinel_group, until
+
+from sukkal.errors import StoreUnavailable
+from sukkal.model import QueueKey
+from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.registry import open_backend
+
+from .samples import NOW, QUEUE, ids, lease, message, walk
+
+QUEUES = [QueueKey("acme", f"q{number}") for number in range(30)]  # some on each node of a cluster
+QUICK = "timeout=1&connect_timeout=1"
+SAFE = f"{QUICK}&min_replicas=1&replica_timeout=1"
+
+
+@pytest.fixture(params=[sentinel_group, cluster])
+def group(request: pytest.FixtureRequest) -> Iterator[Group]:
+    """A group that this test alone may break."""
+    with request.param(*DURABLE, patience=1.2) as group:
+        yield group
+
+
+@contextlib.asynccontextmanager
+async def opened(group: Group, options: str = SAFE) -> AsyncIterator[Backend]:
+    backend = await open_backend(f"{group.uri}?{options}")
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+async def until_done(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat what is refused for the time being; each refusal comes within seconds."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with asyncio.timeout(8):
+                    await call()
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def fail_over(group: Group) -> None:
+    """Kill a primary; it comes back as a replica, which the new one needs before it may acknowledge."""
+    killed = group.primary()
+    killed.kill()
+    await asyncio.to_thread(until, group.takes_writes)
+    killed.start()
+
+
+async def test_acknowledged_messages_outlive_their_primary(group: Group) -> None:
+    async with opened(group) as backend:
+        assert Trait.DURABLE in backend.traits
+        acknowledged: dict[QueueKey, list[str]] = {queue: [] for queue in QUEUES}
+        stop, progress = asyncio.Event(), asyncio.Event()
+
+        async def produce(queue: QueueKey) -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    await backend.messages.append(queue, [message(f"{number}")])
+                    acknowledged[queue].append(f"{number}")
+                    progress.set()
+                except StoreUnavailable:
+                    await asyncio.sleep(0.02)
+
+        producers = [asyncio.create_task(produce(queue)) for queue in QUEUES]
+        await until_done(backend.ping)
+        held = await backend.messages.claim(QUEUES[0], lease("c1"), limit=1, now=NOW)
+        await fail_over(group)
+        before = {queue: len(acknowledged[queue]) for queue in QUEUES}
+        async with asyncio.timeout(60):
+            while any(len(acknowledged[queue]) < before[queue] + 5 for queue in QUEUES):
+                progress.clear()
+                await progress.wait()
+        stop.set()
+        await asyncio.gather(*producers)
+        for queue in QUEUES:
+            kept = ids(await walk(backend.messages, queue, limit=1000))
+            assert len(set(kept)) == len(kept)
+            assert [id for id in kept if id in set(acknowledged[queue])] == acknowledged[queue]
+        if held:
+            answer = await backend.messages.held(QUEUES[0], "c1", now=NOW)
+            assert answer is not None
+            assert answer[1] == held
+
+
+async def test_waiter_is_woken_after_a_failover_too(group: Group) -> None:
+    async with opened(group) as backend:
+        heard: list[int | None] = []
+        news = asyncio.Event()
+
+        def hear(queue: QueueKey, count: int | None, due: float) -> None:
+            heard.append(count)
+            news.set()
+
+        backend.waker.listen(hear)
+        await backend.waker.watch(QUEUE)
+        await fail_over(group)
+        await until_done(lambda: backend.messages.append(QUEUE, [message("m1")]))
+        async with asyncio.timeout(60):
+            while 7 not in heard:
+                backend.waker.tell(QUEUE, 7)
+                news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), 0.2)
+
+
+async def test_primary_that_hangs_is_replaced(group: Group) -> None:
+    async with opened(group) as backend:
+        await asyncio.gather(*(backend.messages.append(queue, [message("m1")]) for queue in QUEUES))
+    async with opened(group, QUICK) as backend:
+        with group.primary().stopped():
+            for queue in QUEUES:
+                await until_done(lambda queue=queue: backend.messages.append(queue, [message("m2")]))
+        for queue in QUEUES:
+            await until_done(lambda queue=queue: backend.messages.append(queue, [message("m3")]))
+            assert ids(await walk(backend.messages, queue)) == ["m1", "m2", "m3"]
+
+
+async def test_slot_that_moves_away_is_followed() -> None:
+    with cluster(*DURABLE, patience=5) as group:
+        async with opened(group) as backend:
+            await asyncio.gather(*(backend.messages.append(queue, [message("m1")]) for queue in QUEUES))
+            for replica in group.members[3:]:
+                assert replica.ask("CLUSTER", "FAILOVER") == b"+OK\r\n"
+            for queue in QUEUES:
+                await until_done(lambda queue=queue: backend.messages.append(queue, [message("m2")]))
+                assert ids(await walk(backend.messages, queue)) == ["m1", "m2"]
+            await until_done(backend.ping)
