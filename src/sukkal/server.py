@@ -17,7 +17,7 @@ from sukkal import logs, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
-from sukkal.core.journal import Journal
+from sukkal.core.journal import Journal, note_store
 from sukkal.core.service import Service
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
@@ -26,6 +26,7 @@ from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
 from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.observed import Observed
 from sukkal.stores.registry import open_backend
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
@@ -108,8 +109,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                 raise BadSetting(
                     "workers",
                     f"workers is {settings.workers}, but one process only can use the store "
-                    f"{without_credentials(_uri(settings, uri or settings.store))}: leave workers at 1, or "
-                    "name a store that can be shared, such as redis://localhost.",
+                    f"{without_credentials(resolved(settings, uri or settings.store))}: leave workers at 1, "
+                    "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
         await _check_key(_service(settings, stores, clock), clock)
@@ -207,7 +208,11 @@ def _admin(
 
 
 def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
-    return Service(
+    if settings.slow_request:
+        messages = Observed(stores.messages, note_store)
+        control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
+        stores = Stores(messages, control)
+    service = Service(
         stores.messages,
         control=stores.control,
         clock=clock,
@@ -216,6 +221,9 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
     )
+    if settings.slow_request:
+        service.time_calls()
+    return service
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:
@@ -328,14 +336,14 @@ async def _opened(settings: Settings) -> AsyncIterator[Stores]:
         if settings.control_store in (None, settings.store):
             yield Stores(messages, messages)
         else:
-            yield Stores(messages, await opening("control_store", _uri(settings, settings.control_store)))
+            yield Stores(messages, await opening("control_store", resolved(settings, settings.control_store)))
 
 
 def _store_uri(settings: Settings) -> str:
-    return _uri(settings, settings.store)
+    return resolved(settings, settings.store)
 
 
-def _uri(settings: Settings, store: str) -> str:
+def resolved(settings: Settings, store: str) -> str:
     """A store's URI; the embedded one lies in the data directory unless its path is given."""
     if store in ("sqlite:", "sqlite://"):
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
@@ -428,7 +436,7 @@ def _further(settings: Settings) -> str:
     """Lines about what is not as it is by default."""
     lines = []
     if settings.control_store is not None:
-        lines.append(f"  control     {without_credentials(_uri(settings, settings.control_store))}\n")
+        lines.append(f"  control     {without_credentials(resolved(settings, settings.control_store))}\n")
     if settings.workers > 1:
         lines.append(f"  workers     {settings.workers}\n")
     return "".join(lines)

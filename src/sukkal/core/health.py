@@ -1,5 +1,6 @@
 """Is the service well? Its basic operations, really tried on a throw-away queue."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -18,6 +19,7 @@ from sukkal.stores.contract import Backend, Trait
 log = logging.getLogger(__name__)
 
 PROJECT = "sukkal-health"
+PROBE_SECONDS = 5.0  # that each thing tried may take
 BODY = Raw(b'"health"')
 
 
@@ -55,7 +57,8 @@ class Health:
 
     async def _reachable(self) -> bool:
         try:
-            await self.ping_both()
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self.ping_both()
         except Exception:  # whatever it is, the store did not answer
             log.exception("health: the store did not answer")
             return False
@@ -96,7 +99,8 @@ async def _tried(name: str, step: Callable[[], Awaitable[object]]) -> r.Operatio
     begun = time.perf_counter()
     ref = None
     try:
-        await step()
+        async with asyncio.timeout(PROBE_SECONDS):
+            await step()
     except Exception:  # any failure is a finding here
         ref = str(uuid.uuid4())
         log.exception("health: %s failed, ref %s", name, ref)

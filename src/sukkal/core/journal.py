@@ -6,12 +6,18 @@ Off unless asked for; then a transport only compares how long a request took wit
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from time import perf_counter
 from typing import Any
+
+from sukkal.core.context import Context
+from sukkal.operations import Operation
 
 access = logging.getLogger("sukkal.access")
 slow = logging.getLogger("sukkal.slow")
+
+Call = Callable[[Operation, Context, Any], Coroutine[Any, Any, Any]]
 
 
 class Spent:
@@ -27,6 +33,29 @@ class Spent:
 
 # Of the request that the task under way serves; None unless a breakdown is wanted.
 SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)
+
+
+def timed(call: Call) -> Call:
+    """`call`, with a breakdown of where the time goes, which `Journal` tells of."""
+
+    async def calling(operation: Operation, ctx: Context, request: Any) -> Any:
+        spent = Spent()
+        SPENT.set(spent)
+        begun = perf_counter()
+        try:
+            return await call(operation, ctx, request)
+        finally:
+            spent.service = perf_counter() - begun
+
+    return calling
+
+
+def note_store(seconds: float) -> None:
+    """Add a call of the store to the breakdown of whoever made it."""
+    spent = SPENT.get()
+    if spent is not None:
+        spent.store += seconds
+        spent.calls += 1
 
 
 class Journal:

@@ -15,6 +15,7 @@ from sukkal.core.context import Context
 from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
+from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.subscriptions import Subscriptions
@@ -110,7 +111,7 @@ class Service:
             }
         )
         self.authorize = self.dispatcher.authorize
-        self.call = self.dispatcher.call
+        self.call: Call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
 
     async def check_key(self, now: float) -> None:
@@ -162,6 +163,10 @@ class Service:
                     yield page
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
+
+    def time_calls(self) -> None:
+        """From now on, note where each call's time goes, for the journal to tell of."""
+        self.call = timed(self.dispatcher.call)
 
     @property
     def waiters(self) -> int:

@@ -221,6 +221,13 @@ class Waker(Protocol):
         ...
 
 
+class Form(NamedTuple):
+    """Versions of how things are stored."""
+
+    stored: int | None  # what is there; None when nothing is yet
+    known: int  # the newest that this release knows, and brings the store to when it opens it
+
+
 class Backend(Protocol):
     """One opened store."""
 
