@@ -204,7 +204,13 @@ def _admin(
         queues=settings.metrics_queues,
         clock=clock.now,
     )
-    return AdminApp(exposition, ping=service.ping, stopping=lambda: app.draining)
+    return AdminApp(
+        exposition,
+        ping=service.ping,
+        stats=stores.messages.messages.stats,
+        clock=clock.now,
+        stopping=lambda: app.draining,
+    )
 
 
 def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:

@@ -1,18 +1,30 @@
 """What operators see of a running server: its figures, and whether it is alive and ready."""
 
+import asyncio
+import json
 import os
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis_servers
+import yaml
 from http_caller import Caller
 from prometheus_client.parser import text_string_to_metric_families
 from server_process import ServerProcess, running
 from ws_caller import Socket
+
+from sukkal.admin.app import AdminApp
+from sukkal.admin.metrics import Exposition, Moment
+from sukkal.core.service import Service
+from sukkal.errors import StoreUnavailable
+from sukkal.stores.memory import MemoryBackend
+from sukkal.tally import Figures
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -203,3 +215,96 @@ def test_each_worker_has_a_port_of_its_own_and_its_successor_takes_it_over(tmp_p
                     continue
                 successors = sum(now > then for now, then in zip(again, started, strict=True))
             assert successors == 1
+
+
+def test_what_a_queue_holds_for_autoscalers(admin: str, caller: Caller) -> None:
+    caller("POST", "/v2/queues/scaled/messages", {"messages": [{"body": n} for n in range(3)]})
+    caller("POST", "/v2/queues/scaled/claims?limit=1")
+    status, text = fetch(f"{admin}/stats?project={caller.project}&queue=scaled")
+    document = json.loads(text)
+    assert status == 200
+    assert 0 <= document.pop("oldest_age") < 60
+    assert document == {"free": 2, "claimed": 1, "total": 3}
+    assert json.loads(fetch(f"{admin}/stats?project=nobody&queue=none")[1])["total"] == 0
+    assert fetch(f"{admin}/stats?queue=scaled")[0] == 400
+
+
+async def test_not_ready_when_the_store_is_gone_or_silent_or_the_end_has_come() -> None:
+    async def refuses() -> None:
+        raise StoreUnavailable("The disk is gone.")
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    async def well() -> None: ...
+
+    async def ready(ping: Callable[[], Awaitable[None]], *, stopping: bool = False) -> tuple[int, str]:
+        backend = MemoryBackend()
+        app = AdminApp(
+            Exposition(
+                Figures(),
+                {"messages": backend.figures},
+                look=lambda: Moment(0, 0, 0, 0),
+                busiest=Service(backend).busiest,
+                queues=1,
+                clock=lambda: 0.0,
+            ),
+            ping=ping,
+            stats=backend.messages.stats,
+            clock=lambda: 0.0,
+            stopping=lambda: stopping,
+            probe_seconds=0.01,
+        )
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/readyz", "headers": [], "query_string": b""}
+        await app(scope, cast("Any", None), send)
+        return sent[0]["status"], sent[1]["body"].decode()
+
+    assert await ready(well) == (200, "ready\n")
+    assert await ready(refuses) == (503, "not ready: the store cannot be reached: The disk is gone.\n")
+    assert (await ready(hangs))[0] == 503
+    assert (await ready(well, stopping=True))[0] == 503
+
+
+# --- what the documents build on ----------------------------------------------------------------------------
+
+NAMES = re.compile(r"\b(?:sukkal|process)_\w+")
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations"
+
+
+def expressions() -> dict[str, list[str]]:
+    board = json.loads((OPERATIONS / "grafana-dashboard.json").read_text())
+    rules = yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())
+    shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    shown += [entry["query"]["query"] for entry in board["templating"]["list"] if entry["type"] == "query"]
+    told = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return {"dashboard": shown, "alerts": told}
+
+
+def test_dashboard_alerts_and_page_name_metrics_that_there_are(admin: str, caller: Caller) -> None:
+    caller("POST", "/v2/queues/q/messages", {"messages": [{"body": 1}]})
+    caller("POST", "/v2/queues/none/claims?wait=1")
+    scraped = {name for name, _ in scrape(admin)}
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in scraped}
+    for where, found in expressions().items():
+        assert len(found) > 5
+        for expression in found:
+            assert expression.count("(") == expression.count(")")
+            names = set(NAMES.findall(expression))
+            assert names or 'up{job="sukkal"}' in expression, f"{where}: {expression}"
+            assert names <= scraped, f"{where}: {names - scraped}"
+    page = (OPERATIONS.parent / "operations.md").read_text()
+    ours = {name for name in families if name.startswith("sukkal_")}
+    assert set(re.findall(r"`(sukkal_\w+)`", page)) == ours
+
+
+def test_autoscaling_example_asks_for_what_is_served(admin: str) -> None:
+    scaled = yaml.safe_load((OPERATIONS / "keda.yaml").read_text())
+    (trigger,) = scaled["spec"]["triggers"]
+    asked = urllib.parse.urlsplit(trigger["metadata"]["url"])
+    document = json.loads(fetch(f"{admin}{asked.path}?{asked.query}")[1])
+    assert document[trigger["metadata"]["valueLocation"]] == 0

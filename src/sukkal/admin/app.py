@@ -2,6 +2,7 @@
 
     /metrics   figures, as Prometheus reads them
     /livez     200 while the event loop turns: that there is an answer is the answer
+    /stats     what one queue holds, `?project=…&queue=…`, as JSON; for autoscalers
     /readyz    200 when requests can be served, else 503 and a line that says why not
 
 Nothing here asks who calls: who can reach the port may read it.
@@ -9,10 +10,14 @@ Nothing here asks who calls: who can reach the port may read it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
 
 from sukkal.admin.metrics import Exposition
 from sukkal.errors import StoreUnavailable
+from sukkal.model import QueueKey, Stats
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,19 +27,30 @@ PROBE_SECONDS = 2.0  # a store that takes longer to answer is not one to send re
 TEXT = b"text/plain; charset=utf-8"
 
 
+class Look(Protocol):
+    async def __call__(self, queue: QueueKey, *, now: float) -> Stats: ...
+
+
 class AdminApp:
-    """An ASGI application. `ping` asks the stores; `stopping` tells that the process is about to end."""
+    """An ASGI application.
+
+    `ping` asks the stores, `stats` for a queue; `stopping` tells that the process is about to end.
+    """
 
     def __init__(
         self,
         exposition: Exposition,
         *,
         ping: Callable[[], Awaitable[None]],
+        stats: Look,
+        clock: Callable[[], float],
         stopping: Callable[[], bool],
         probe_seconds: float = PROBE_SECONDS,
     ) -> None:
         self._exposition = exposition
         self._ping = ping
+        self._stats = stats
+        self._clock = clock
         self._stopping = stopping
         self._probe_seconds = probe_seconds
 
@@ -56,12 +72,34 @@ class AdminApp:
                 accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
                 body, media_type = await self._exposition.render(accept)
                 return 200, body, media_type.encode()
+            case "/stats":
+                return await self._of_queue(scope["query_string"])
             case "/livez":
                 return 200, b"alive\n", TEXT
             case "/readyz":
                 reason = await self._unready()
                 return (503, f"not ready: {reason}\n".encode(), TEXT) if reason else (200, b"ready\n", TEXT)
-        return 404, b"There are /metrics, /livez and /readyz.\n", TEXT
+        return 404, b"There are /metrics, /stats, /livez and /readyz.\n", TEXT
+
+    async def _of_queue(self, query: bytes) -> tuple[int, bytes, bytes]:
+        given = parse_qs(query.decode("latin-1"))
+        try:
+            (project,), (queue,) = given["project"], given["queue"]
+        except (KeyError, ValueError):
+            return 400, b"A project and a queue are to be named: /stats?project=...&queue=...\n", TEXT
+        now = self._clock()
+        try:
+            async with asyncio.timeout(self._probe_seconds):
+                stats = await self._stats(QueueKey(project, queue), now=now)
+        except (StoreUnavailable, TimeoutError) as exc:
+            return 503, f"the store cannot be reached: {exc}\n".encode(), TEXT
+        document = {
+            "free": stats.free,
+            "claimed": stats.claimed,
+            "total": stats.free + stats.claimed,
+            "oldest_age": max(0.0, now - stats.oldest.created) if stats.oldest is not None else 0.0,
+        }
+        return 200, msgspec.json.encode(document), b"application/json"
 
     async def _unready(self) -> str | None:
         """Why requests could not be served now."""
