@@ -152,6 +152,11 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         host = "::1"
         port = 0
         websocket_port = 9000
+        admin_port = 9100
+        admin_host = "::"
+        metrics_queues = 3
+        access_log_sample = 0.01
+        slow_request = 0.5
         workers = 4
         control_store = "redis://control.example/1"
         data_dir = "data"
@@ -224,6 +229,11 @@ BAD = [
     ("store", "sqlite", "a store's URI"),
     ("store", "SQLite:", "a store's URI"),
     ("control_store", "redis", "a store's URI"),
+    ("admin_port", "65536", "a whole number from 0 to 65535"),
+    ("admin_host", "", "a text that is not empty"),
+    ("metrics_queues", "1001", "a whole number from 0 to 1000"),
+    ("access_log_sample", "1.5", "a number from 0 to 1"),
+    ("slow_request", "-1", "a number from 0"),
     ("workers", "0", "a whole number from 1"),
     ("workers", "auto", "a whole number from 1"),
     ("durability", "Full", "full or relaxed"),

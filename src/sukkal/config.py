@@ -44,6 +44,7 @@ FLAGS: Final = (
     "store",
     "control_store",
     "workers",
+    "admin_port",
     "durability",
     "log_format",
 )
@@ -159,6 +160,28 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 4096
 
+    admin_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="A further port, for operators: metrics for Prometheus, and whether the service is "
+            "alive and ready; 0 takes any free one. Each worker has its own: the first this one, the next "
+            "the one after it. See docs/operations.md.",
+            extra={"default": "none"},
+        ),
+    ] = None
+    admin_host: Annotated[
+        str,
+        Meta(description="Address of the operators' port. Who reaches it can read the names of busy queues."),
+    ] = "127.0.0.1"
+    metrics_queues: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="How many queues, the busiest ones, metrics show by name with what they hold.",
+        ),
+    ] = 20
+
     log_format: Annotated[
         Literal["console", "json"],
         Meta(description="How log lines look: for people, or one JSON object a line."),
@@ -167,6 +190,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Meta(description="The least important level that is logged."),
     ] = "info"
+
+    access_log_sample: Annotated[
+        float,
+        Meta(ge=0, le=1, description="The share of requests that are logged, from none (0) to each (1)."),
+    ] = 0.0
+    slow_request: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=_MOST,
+            description="Requests that take this many seconds are logged, with where the time went; 0: none "
+            "are. Time that a caller asked to wait does not count.",
+        ),
+    ] = 0.0
 
     default_message_ttl: Annotated[
         int,

@@ -17,6 +17,7 @@ from sukkal import logs, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
+from sukkal.core.journal import Journal, note_store
 from sukkal.core.service import Service
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
@@ -25,6 +26,7 @@ from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
 from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.observed import Observed
 from sukkal.stores.registry import open_backend
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
@@ -32,6 +34,7 @@ from sukkal.ws.responder import Responder
 
 log = logging.getLogger("sukkal")
 
+HIGHEST_PORT = 65535
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
 
 Result = TypeVar("Result")
@@ -58,7 +61,8 @@ def serve(settings: Settings) -> int:
     if settings.workers > 1:
         return _serve_by_workers(settings)
     listeners = _listeners(settings)
-    _run(_serve(settings, listeners, lambda traits: _announce(settings, listeners, traits)))
+    admin = _admin_listeners(settings)
+    _run(_serve(settings, listeners, admin, lambda traits: _announce(settings, listeners, admin, traits)))
     return 0
 
 
@@ -70,23 +74,29 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 def _serve_by_workers(settings: Settings) -> int:
     """The same with several processes, which take the connections to one port in turns."""
     traits = _run(_look_at_stores(settings))
-    for listener in _listeners(settings):  # does anybody else use them?
+    for listener in (*_listeners(settings), *_admin_listeners(settings)):  # does anybody else use them?
         listener.close()
     # Held here without listening, so that the ports stay the same when all workers are replaced.
     held = _listeners(settings, shared=True)
+    held_admin = _admin_listeners(settings, shared=True)
     ports = [listener.getsockname()[1] for listener in held]
     fixed = replace(
         settings, port=ports[0], websocket_port=ports[1] if settings.websocket_port is not None else None
     )
 
-    def work(ready: Callable[[], None]) -> None:
+    def work(ready: Callable[[], None], place: int) -> None:
         gone = workers.supervisor_gone()
-        _run(_serve(fixed, _listeners(fixed, shared=True), lambda _: ready(), gone))
+        # One worker only listens on each of these: what it tells is its own.
+        admin = [
+            _listen(settings.admin_host, listener.getsockname()[1], shared=True)
+            for listener in held_admin[place : place + 1]
+        ]
+        _run(_serve(fixed, _listeners(fixed, shared=True), admin, lambda _: ready(), gone))
 
     return workers.run(
         settings.workers,
         work,
-        ready=lambda: _announce(settings, held, traits),
+        ready=lambda: _announce(settings, held, held_admin, traits),
         patience=settings.drain_timeout + STOPPING,
     )
 
@@ -99,8 +109,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                 raise BadSetting(
                     "workers",
                     f"workers is {settings.workers}, but one process only can use the store "
-                    f"{without_credentials(_uri(settings, uri or settings.store))}: leave workers at 1, or "
-                    "name a store that can be shared, such as redis://localhost.",
+                    f"{without_credentials(resolved(settings, uri or settings.store))}: leave workers at 1, "
+                    "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
         await _check_key(_service(settings, stores, clock), clock)
@@ -110,10 +120,14 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
 async def _serve(
     settings: Settings,
     listeners: list[socket.socket],
+    admin_listeners: list[socket.socket],
     ready: Callable[[frozenset[Trait]], None],
     supervisor_gone: int | None = None,
 ) -> None:
-    """Serve until a signal, or until something can be read from the file descriptor `supervisor_gone`."""
+    """Serve until a signal, or until something can be read from the file descriptor `supervisor_gone`.
+
+    Operators are served too, until the end, if there is a listener for them.
+    """
     async with _opened(settings) as stores:
         clock = SystemClock()
         service = _service(settings, stores, clock)
@@ -123,10 +137,15 @@ async def _serve(
         chores = [
             asyncio.create_task(service.sweep(clock.now)),
             asyncio.create_task(sockets.watch()),
+            asyncio.create_task(service.figures.watch()),
         ]
         try:
             serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
+            if admin_listeners:
+                admin = Server(_admin(settings, stores, service, app, sockets, server, clock))
+                chores.append(asyncio.create_task(_serve_operators(admin, admin_listeners)))
+                await _either(chores[-1], admin.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
             gc.freeze()
             gc.set_threshold(10_000, 20, 50)
@@ -142,8 +161,64 @@ async def _serve(
     log.info("stopped")
 
 
+async def _serve_operators(server: Server, listeners: list[socket.socket]) -> None:
+    """Serve for as long as the task lives."""
+    serving = asyncio.create_task(server.serve(listeners))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+def _admin(
+    settings: Settings,
+    stores: Stores,
+    service: Service,
+    app: HttpApp,
+    sockets: WebSocketApp,
+    server: Server,
+    clock: SystemClock,
+) -> Any:
+    """The application for operators."""
+    from sukkal.admin.app import AdminApp  # slow to import
+    from sukkal.admin.metrics import Exposition, Moment
+
+    def look() -> Moment:
+        return Moment(
+            waiters=service.waiters,
+            in_flight=app.in_flight + sockets.in_flight,
+            connections=len(server.server_state.connections),
+            sockets=len(sockets.connections),
+        )
+
+    figures = {"messages": stores.messages.figures}
+    if stores.control is not stores.messages:
+        figures["control"] = stores.control.figures
+    exposition = Exposition(
+        service.figures,
+        figures,
+        look=look,
+        busiest=service.busiest,
+        queues=settings.metrics_queues,
+        clock=clock.now,
+    )
+    return AdminApp(
+        exposition,
+        ping=service.ping,
+        stats=stores.messages.messages.stats,
+        clock=clock.now,
+        stopping=lambda: app.draining,
+    )
+
+
 def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
-    return Service(
+    if settings.slow_request:
+        messages = Observed(stores.messages, note_store)
+        control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
+        stores = Stores(messages, control)
+    service = Service(
         stores.messages,
         control=stores.control,
         clock=clock,
@@ -152,6 +227,9 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
     )
+    if settings.slow_request:
+        service.time_calls()
+    return service
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:
@@ -169,12 +247,14 @@ def _transports(
         min_length=settings.min_length_client_id,
         max_length=settings.max_length_client_id,
     )
+    journal = Journal(slow_after=settings.slow_request, sample=settings.access_log_sample)
     app = HttpApp(
         service,
         clock=clock.now,
         client_ids=client_ids,
         admin_mode=settings.admin_mode,
         checksums=settings.enable_checksum,
+        journal=journal,
     )
     responder = Responder(
         service,
@@ -182,6 +262,7 @@ def _transports(
         client_ids=client_ids,
         admin_mode=settings.admin_mode,
         checksums=settings.enable_checksum,
+        journal=journal,
     )
     sockets = WebSocketApp(
         responder,
@@ -261,14 +342,14 @@ async def _opened(settings: Settings) -> AsyncIterator[Stores]:
         if settings.control_store in (None, settings.store):
             yield Stores(messages, messages)
         else:
-            yield Stores(messages, await opening("control_store", _uri(settings, settings.control_store)))
+            yield Stores(messages, await opening("control_store", resolved(settings, settings.control_store)))
 
 
 def _store_uri(settings: Settings) -> str:
-    return _uri(settings, settings.store)
+    return resolved(settings, settings.store)
 
 
-def _uri(settings: Settings, store: str) -> str:
+def resolved(settings: Settings, store: str) -> str:
     """A store's URI; the embedded one lies in the data directory unless its path is given."""
     if store in ("sqlite:", "sqlite://"):
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
@@ -284,6 +365,27 @@ def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socke
             _listen(settings.host, settings.websocket_port, flag="--websocket-port", shared=shared)
         )
     return listeners
+
+
+def _admin_listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:
+    """A socket for each worker's own port for operators; none when there is none."""
+    if settings.admin_port is None:
+        return []
+    if settings.admin_port + settings.workers - 1 > HIGHEST_PORT:
+        raise BadSetting(
+            "admin_port",
+            f"admin_port is {settings.admin_port}: {settings.workers} workers, each with a port of its own "
+            f"from there on, would need ports above {HIGHEST_PORT}.",
+        )
+    return [
+        _listen(
+            settings.admin_host,
+            settings.admin_port and settings.admin_port + place,
+            flag="--admin-port",
+            shared=shared,
+        )
+        for place in range(settings.workers)
+    ]
 
 
 def _listen(host: str, port: int, *, flag: str = "--port", shared: bool = False) -> socket.socket:
@@ -303,7 +405,12 @@ def _listen(host: str, port: int, *, flag: str = "--port", shared: bool = False)
     return listener
 
 
-def _announce(settings: Settings, listeners: list[socket.socket], traits: frozenset[Trait]) -> None:
+def _announce(
+    settings: Settings,
+    listeners: list[socket.socket],
+    admin_listeners: list[socket.socket],
+    traits: frozenset[Trait],
+) -> None:
     addresses = [_address(listener) for listener in listeners]
     url = f"http://{addresses[0]}"
     if Trait.DURABLE in traits:
@@ -317,7 +424,7 @@ def _announce(settings: Settings, listeners: list[socket.socket], traits: frozen
   store       {without_credentials(_store_uri(settings))}
 {_further(settings)}  durability  {durability}
   websocket   ws://{addresses[-1]}
-Try it:
+{_for_operators(admin_listeners)}Try it:
   curl -i {url}/v2/queues/hello/messages -H 'Client-ID: 3381af92-2b9e-11e3-b191-71861300734c' \\
     -H 'X-Project-Id: demo' -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hello"}}]}}'
 Stop with Ctrl-C.
@@ -326,11 +433,16 @@ Stop with Ctrl-C.
     sys.stdout.flush()
 
 
+def _for_operators(listeners: list[socket.socket]) -> str:
+    urls = ", ".join(f"http://{_address(listener)}" for listener in listeners)
+    return f"  admin       {urls}\n" if urls else ""
+
+
 def _further(settings: Settings) -> str:
     """Lines about what is not as it is by default."""
     lines = []
     if settings.control_store is not None:
-        lines.append(f"  control     {without_credentials(_uri(settings, settings.control_store))}\n")
+        lines.append(f"  control     {without_credentials(resolved(settings, settings.control_store))}\n")
     if settings.workers > 1:
         lines.append(f"  workers     {settings.workers}\n")
     return "".join(lines)

@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from types import FrameType
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _FORK = multiprocessing.get_context("fork")  # what is set up before is there in each worker
 
-Work = Callable[[Callable[[], None]], None]
+Work = Callable[[Callable[[], None], int], None]
 
 
 def run(count: int, work: Work, *, ready: Callable[[], None], patience: float) -> int:
     """Keep `count` processes at `work` until SIGTERM or SIGINT; the exit status.
 
-    `work` is called in each with a function by which it says that it is ready; it ends the process by
-    SystemExit or by returning, on a signal and when `supervisor_gone` can be read. `ready` is called once,
-    when all are. When a worker ends before that, all are stopped, and its status is the result: another would
-    fail as well. One that ends later is replaced. Those that go on for `patience` seconds after they were
+    `work` is called in each with a function by which it says that it is ready, and the number of its place,
+    from 0, which whoever replaces it takes over; it ends the process by SystemExit or by returning, on a
+    signal and when `supervisor_gone` can be read. `ready` is called once, when all are. When a worker ends
+    before that, all are stopped, and its status is the result: another would fail as well. One that ends
+    later is replaced. Those that go on for `patience` seconds after they were
     told to end are killed.
     """
     return _Supervisor(count, work, ready, patience).run()
@@ -42,14 +44,21 @@ def supervisor_gone() -> int:
     return supervisor.sentinel
 
 
+class _Post(NamedTuple):
+    """A worker's."""
+
+    place: int
+    ready: Event  # set when the worker is
+
+
 class _Supervisor:
     def __init__(self, count: int, work: Work, ready: Callable[[], None], patience: float) -> None:
         self._count = count
         self._work = work
         self._ready = ready
         self._patience = patience
-        self._workers: dict[BaseProcess, Event] = {}  # set when the worker is ready
-        self._vacant = [0.0] * count  # when each place that is free is to be filled
+        self._workers: dict[BaseProcess, _Post] = {}
+        self._vacant = dict.fromkeys(range(count), 0.0)  # when each place that is free is to be filled
         self._told_to_stop = False
         self._announced = False
 
@@ -81,32 +90,32 @@ class _Supervisor:
                 signal.signal(number, handler)
 
     def _all_ready(self) -> bool:
-        return len(self._workers) == self._count and all(event.is_set() for event in self._workers.values())
+        posts = self._workers.values()
+        return len(posts) == self._count and all(post.ready.is_set() for post in posts)
 
     def _fill(self) -> None:
         now = time.monotonic()
-        due = [when for when in self._vacant if when <= now]
-        self._vacant = [when for when in self._vacant if when > now]
-        for _ in due:
-            event = _FORK.Event()
-            worker = _FORK.Process(target=_begin, args=(self._work, event))
+        for place in [place for place, when in self._vacant.items() if when <= now]:
+            del self._vacant[place]
+            post = _Post(place, _FORK.Event())
+            worker = _FORK.Process(target=_begin, args=(self._work, post))
             # Or one told to end at once would take the signal with our handler, and go on.
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
                 worker.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self._workers[worker] = event
+            self._workers[worker] = post
 
     def _bury(self) -> int:
         """Take note of workers that have ended; the status to end with, 0 to go on."""
         for worker in [worker for worker in self._workers if not worker.is_alive()]:
-            del self._workers[worker]
+            post = self._workers.pop(worker)
             status = worker.exitcode or 0
             log.error("worker %d ended with status %d", worker.pid, status)
             if not self._announced:
                 return abs(status) or 1
-            self._vacant.append(time.monotonic() + REPLACE_AFTER)
+            self._vacant[post.place] = time.monotonic() + REPLACE_AFTER
         return 0
 
     def _stop(self) -> None:
@@ -122,8 +131,8 @@ class _Supervisor:
                 worker.join()
 
 
-def _begin(work: Work, event: Event) -> None:
+def _begin(work: Work, post: _Post) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    work(event.set)
+    work(post.ready.set, post.place)

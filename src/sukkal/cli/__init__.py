@@ -5,8 +5,10 @@ import click
 
 from sukkal import __version__
 from sukkal.cli.bench import bench
+from sukkal.cli.check import check
 from sukkal.cli.serve import serve
 from sukkal.cli.settings import settings
+from sukkal.cli.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,3 +20,5 @@ def main() -> None:
 main.add_command(bench)
 main.add_command(serve)
 main.add_command(settings)
+main.add_command(status)
+main.add_command(check)

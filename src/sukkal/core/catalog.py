@@ -6,11 +6,12 @@ is seen by it at once. Records written elsewhere may be seen that much later.
 
 import asyncio
 import contextlib
+import heapq
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from sukkal.core.attributes import Attributes, effective
 from sukkal.limits import Limits
@@ -19,15 +20,18 @@ from sukkal.stores.contract import Document, Documents, Shelf
 
 CACHE_SECONDS = 5.0
 CACHE_RECORDS = 10_000
+LATELY = 3600.0  # seconds since a queue was last read, for it to be among the busiest
 SCAN = 20  # records looked through at a time when a listing filters
 
 
-class Entry(Struct, frozen=True):
-    """A queue's record and what follows from it."""
+@dataclass(slots=True)  # whose field `uses` is cheaper to set than a Struct's
+class Entry:
+    """A queue's record and what follows from it; nothing but `uses` changes."""
 
     queue: Queue
     attributes: Attributes
     read: float  # when it was read from the store
+    uses: int = 0  # how often messages were posted and claimed lately; for who does so to count
 
 
 class Catalog:
@@ -47,6 +51,11 @@ class Catalog:
         if entry is not None and entry.read <= now < entry.read + CACHE_SECONDS:
             return entry
         return None
+
+    def busiest(self, count: int, now: float) -> list[QueueKey]:
+        """Up to `count` of the queues used most by this process in the last while."""
+        recent = ((entry.uses, key) for key, entry in self._cache.items() if now < entry.read + LATELY)
+        return [key for _, key in heapq.nlargest(count, recent)]
 
     async def get(self, key: QueueKey, *, now: float) -> Entry | None:
         entry = self.cached(key, now)
@@ -128,7 +137,10 @@ class Catalog:
         return Entry(queue, effective(queue.name, queue.metadata, self._limits), now)
 
     def _remember(self, key: QueueKey, entry: Entry) -> None:
-        if len(self._cache) >= CACHE_RECORDS:
+        before = self._cache.get(key)
+        if before is not None:
+            entry.uses = before.uses >> 1  # what was long ago counts less and less
+        elif len(self._cache) >= CACHE_RECORDS:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = entry
 

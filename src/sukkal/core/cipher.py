@@ -61,12 +61,17 @@ async def check_key(cipher: Cipher, documents: Documents, *, now: float) -> None
 
     To be asked at the start: a service with the wrong key could take encrypted messages and not give them.
     """
+    if not await proven(cipher, documents, now=now) and cipher.ready:
+        shelf, name = _PROOF
+        await documents.put(shelf, name, cipher.seal(b"{}", name), expect=0, now=now)
+
+
+async def proven(cipher: Cipher, documents: Documents, *, now: float = 0.0) -> bool:
+    """Raise WrongKey as `check_key` does, but write nothing; False when there is nothing to open."""
     shelf, name = _PROOF
     proof = await documents.get(shelf, name, now=now)
     if proof is None:
-        if cipher.ready:
-            await documents.put(shelf, name, cipher.seal(b"{}", name), expect=0, now=now)
-        return
+        return False
     try:
         cipher.open(proof.value, name)
     except Unavailable as exc:
@@ -74,3 +79,4 @@ async def check_key(cipher: Cipher, documents: Documents, *, now: float) -> None
             "The store holds encrypted messages, and message_encryption_key is not the key they were "
             "encrypted with: set it to that key."
         ) from exc
+    return True

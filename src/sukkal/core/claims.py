@@ -16,6 +16,7 @@ from sukkal.errors import NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import Holder, Lease, Message, QueueKey
 from sukkal.stores.contract import Messages as Store
+from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Claims:
         messages: Messages,
         limits: Limits,
         new_id: Callable[[float], str],
+        figures: Figures,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -39,6 +41,7 @@ class Claims:
         self._messages = messages
         self._limits = limits
         self._new_id = new_id
+        self._figures = figures
         self._giving_back: set[asyncio.Task[None]] = set()
 
     async def create(self, ctx: Context, request: r.CreateClaim) -> r.Claimed:
@@ -52,12 +55,15 @@ class Claims:
         key = QueueKey(ctx.project, request.queue)
         lease = Lease(id=self._new_id(ctx.now), ttl=ttl, grace=grace, since=ctx.now)
         entry = await self._catalog.get(key, now=ctx.now)
+        if entry is not None:
+            entry.uses += 1
         if entry is not None and entry.attributes.dead_letter_queue is not None:
             messages = await self._claim_counting(ctx, key, lease, limit, entry.attributes)
         else:
             messages = await self._store.claim(key, lease, limit=limit, now=ctx.now)
             if messages:
                 self._waiting.comes_due(key, lease.due)
+        self._figures.claimed += len(messages)
         return r.Claimed(id=lease.id if messages else None, messages=self._messages.opened(messages))
 
     def _limit(self, request: r.CreateClaim) -> int:
@@ -100,7 +106,7 @@ class Claims:
                 ctx = replace(ctx, now=self._waiting.clock.now())
                 await self.release(ctx, r.ReleaseClaim(queue=queue, claim_id=claimed.id))
         except StoreUnavailable as exc:  # what was taken comes back when the claim lapses
-            log.warning("giving back a claim: %s (%s)", exc, ctx.request_id)
+            log.warning("giving back a claim: %s", exc, extra=ctx.about("claims.create"))
 
     def _times(self, request: r.CreateClaim | r.RenewClaim) -> tuple[int, int]:
         ttl = self._limits.default_claim_ttl if request.ttl is None else request.ttl
@@ -139,6 +145,7 @@ class Claims:
         await self._messages.move_in(target, moved, now=ctx.now)
         holder = Holder(claims=frozenset({lease.id}))
         await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
+        self._figures.dead_lettered += len(spent)
 
     async def get(self, ctx: Context, request: r.GetClaim) -> r.Claim:
         key = QueueKey(ctx.project, request.queue)

@@ -13,3 +13,11 @@ class Context(Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()  # lower case
     user: str | None = None
     connection: str | None = None  # id of the lasting connection the request came by, if it did
+    global_request_id: str | None = None  # the caller's, for what it does here and in other services
+
+    def about(self, operation: str) -> dict[str, str]:
+        """What a log line about the request carries."""
+        said = {"operation": operation, "project": self.project, "request_id": self.request_id}
+        if self.global_request_id is not None:
+            said["global_request_id"] = self.global_request_id
+        return said

@@ -34,5 +34,5 @@ class Dispatcher:
 
 def unavailable(operation: Operation, ctx: Context, reason: StoreUnavailable) -> Unavailable:
     """What a failing store is to the caller: the operation's sentence. The reason goes to the log."""
-    log.warning("%s: %s (%s)", operation.name, reason, ctx.request_id)
+    log.warning("%s: %s", operation.name, reason, extra=ctx.about(operation.name))
     return Unavailable(f"{operation.failure} {RETRY}")

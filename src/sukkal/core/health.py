@@ -1,5 +1,6 @@
 """Is the service well? Its basic operations, really tried on a throw-away queue."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -18,6 +19,7 @@ from sukkal.stores.contract import Backend, Trait
 log = logging.getLogger(__name__)
 
 PROJECT = "sukkal-health"
+PROBE_SECONDS = 5.0  # that each thing tried may take
 BODY = Raw(b'"health"')
 
 
@@ -32,9 +34,10 @@ class Health:
         self._claims = claims
 
     async def ping(self, _ctx: Context, _request: r.Ping) -> None:
-        await self._ping_both()
+        await self.ping_both()
 
-    async def _ping_both(self) -> None:
+    async def ping_both(self) -> None:
+        """Return when the stores answer; StoreUnavailable when one does not."""
         await self._backend.ping()
         if self._control is not self._backend:
             await self._control.ping()
@@ -54,7 +57,8 @@ class Health:
 
     async def _reachable(self) -> bool:
         try:
-            await self._ping_both()
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self.ping_both()
         except Exception:  # whatever it is, the store did not answer
             log.exception("health: the store did not answer")
             return False
@@ -95,7 +99,8 @@ async def _tried(name: str, step: Callable[[], Awaitable[object]]) -> r.Operatio
     begun = time.perf_counter()
     ref = None
     try:
-        await step()
+        async with asyncio.timeout(PROBE_SECONDS):
+            await step()
     except Exception:  # any failure is a finding here
         ref = str(uuid.uuid4())
         log.exception("health: %s failed, ref %s", name, ref)

@@ -18,6 +18,7 @@ from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
+from sukkal.tally import Figures
 
 REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -33,6 +34,7 @@ class Messages:
         cipher: Cipher,
         compression: Compression,
         new_id: Callable[[float], str],
+        figures: Figures,
         *,
         delete_with_claim_id: bool = False,
     ) -> None:
@@ -43,6 +45,7 @@ class Messages:
         self._cipher = cipher
         self._compression = compression
         self._new_id = new_id
+        self._figures = figures
         self._delete_with_claim_id = delete_with_claim_id
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
@@ -95,6 +98,7 @@ class Messages:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
         await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
+        self._figures.posted += len(ids)
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
@@ -111,6 +115,7 @@ class Messages:
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
+            entry.uses += 1
             messages = batch(entry.attributes)
             try:
                 await self._store.append(key, messages, tell=True)
@@ -260,6 +265,7 @@ class Messages:
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
+            self._figures.deleted += 1
             return
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if not messages:
@@ -290,15 +296,17 @@ class Messages:
         key = QueueKey(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
-            return r.MessagesPopped(messages=self.opened(await self._store.pop(key, limit=pop, now=ctx.now)))
+            popped = await self._store.pop(key, limit=pop, now=ctx.now)
+            self._figures.deleted += len(popped)
+            return r.MessagesPopped(messages=self.opened(popped))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
-            await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            self._figures.deleted += len(await self._store.delete(key, ids, holder=ANYONE, now=ctx.now))
             return None
         holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
         found = await self._store.fetch(key, ids, now=ctx.now)
         if any(message.claim is not None and message.claim not in holder.claims for message in found):
             raise Held(HELD_TEXT)
-        await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        self._figures.deleted += len(await self._store.delete(key, ids, holder=holder, now=ctx.now))
         return None

@@ -13,6 +13,7 @@ from msgspec import Struct
 from sukkal.core.clock import Clock
 from sukkal.model import Message, Notice, QueueKey
 from sukkal.stores.contract import Waker
+from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,14 @@ class Listener(Struct, frozen=True):
 
 
 class Notifier:
-    def __init__(self, waker: Waker, clock: Clock, opened: Callable[[list[Message]], list[Message]]) -> None:
+    def __init__(
+        self, waker: Waker, clock: Clock, opened: Callable[[list[Message]], list[Message]], figures: Figures
+    ) -> None:
         """`opened` gives messages their bodies as they were sent."""
         self._waker = waker
         self._clock = clock
         self._opened = opened
+        self._figures = figures
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}
         waker.listen_to_messages(self._tell)
 
@@ -66,5 +70,6 @@ class Notifier:
                 continue
             try:
                 listener.hear(notice)
+                self._figures.notified += 1
             except Exception:  # a listener's fault is not the poster's, nor other listeners'
                 log.exception("a listener to %s failed", key.name)

@@ -15,15 +15,18 @@ from sukkal.core.context import Context
 from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
+from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
+from sukkal.model import QueueKey, Stats
 from sukkal.operations import Body, Operation
 from sukkal.requests import ListMessages, MessageList
 from sukkal.stores.contract import Backend
+from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +47,17 @@ class Service:
         delete_with_claim_id: bool = False,
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
+        figures: Figures | None = None,
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
         control = control or backend
         clock = clock or SystemClock()
         new_id = new_id or Mint()
+        self.figures = figures = figures or Figures()
         self._cipher = cipher = Cipher(encryption_key)
-        catalog = Catalog(control.documents, limits)
-        store = backend.messages
+        self._catalog = catalog = Catalog(control.documents, limits)
+        self._store = store = backend.messages
         self._backend = backend
         self._control = control
         self._limits = limits
@@ -65,17 +70,18 @@ class Service:
             cipher,
             Compression(compress_above),
             new_id,
+            figures,
             delete_with_claim_id=delete_with_claim_id,
         )
-        notifier = Notifier(backend.waker, clock, messages.opened)
+        notifier = Notifier(backend.waker, clock, messages.opened, figures)
         self.subscriptions = subscriptions = Subscriptions(
             catalog, control.documents, limits, notifier, new_id
         )
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )
-        claims = Claims(catalog, store, waiting, messages, limits, new_id)
-        health = Health((backend, control), queues, messages, claims)
+        claims = Claims(catalog, store, waiting, messages, limits, new_id, figures)
+        self._health = health = Health((backend, control), queues, messages, claims)
         self.dispatcher = Dispatcher(
             {
                 "ping.get": health.ping,
@@ -105,7 +111,7 @@ class Service:
             }
         )
         self.authorize = self.dispatcher.authorize
-        self.call = self.dispatcher.call
+        self.call: Call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
 
     async def check_key(self, now: float) -> None:
@@ -157,6 +163,24 @@ class Service:
                     yield page
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
+
+    def time_calls(self) -> None:
+        """From now on, note where each call's time goes, for the journal to tell of."""
+        self.call = timed(self.dispatcher.call)
+
+    @property
+    def waiters(self) -> int:
+        """How many wait now, for messages to come."""
+        return self._waiting.count
+
+    async def busiest(self, count: int, now: float) -> list[tuple[QueueKey, Stats]]:
+        """Up to `count` of the queues used most in this process lately, and what they hold."""
+        keys = self._catalog.busiest(count, now)
+        return [(key, await self._store.stats(key, now=now)) for key in keys]
+
+    async def ping(self) -> None:
+        """Return when the stores answer; StoreUnavailable when one does not."""
+        await self._health.ping_both()
 
     def stop_waiting(self) -> None:
         """Answer all who wait now, with what there is; nobody waits any more from then on."""

@@ -56,6 +56,11 @@ class Waiting:
         for line in self._lines.values():
             line.end()
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return sum(line.count for line in self._lines.values())
+
     # --- telling -------------------------------------------------------------------------------------
 
     def posted(self, queue: QueueKey, messages: Sequence[Message], now: float) -> None:
@@ -191,6 +196,10 @@ class _Line:
         self._due = math.inf  # when the timer goes off
         self._timer: Timer | None = None
         self._ahead: asyncio.Task[None] | None = None  # finds out when next something comes due
+
+    @property
+    def count(self) -> int:
+        return len(self._readers) + len(self._asleep) + len(self._awake)
 
     @property
     def empty(self) -> bool:

@@ -7,11 +7,13 @@ document. Everything about queues, messages and claims is decided behind `Servic
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
+from time import perf_counter
 from typing import Any
 
 from msgspec.structs import replace
 
 from sukkal.core.context import Context
+from sukkal.core.journal import Journal
 from sukkal.core.service import Service
 from sukkal.errors import ServiceError
 from sukkal.http import content, events, identity
@@ -19,9 +21,10 @@ from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
 from sukkal.http.events import EventStream, Send
 from sukkal.http.hangup import HungUp, Receive, while_there
+from sukkal.http.identity import REQUEST_ID_HEADER
 from sukkal.http.prefer import preferred_wait
 from sukkal.http.render import Renderers
-from sukkal.http.routes import Match, Router
+from sukkal.http.routes import TRANSPORT, Endpoint, Match, Router
 from sukkal.limits import MAX_PROJECT, MAX_WAIT
 from sukkal.model import Message
 from sukkal.operations import TABLE, Body, Operation
@@ -41,6 +44,8 @@ RETRY_AFTER = "2"  # seconds, for a caller whose request would be served later o
 VARIES = line("vary", "Accept")
 CACHEABLE = line("cache-control", "max-age=86400") + VARIES
 MEDIA = (JSON, MSGPACK)
+OTHER = "other"  # as figures have it: what asks for no operation, or for none that there is
+HUNG_UP = 499  # counted instead of a status when the caller went away before it had an answer
 DISCARDED = 1 << 20  # bytes of an oversize body that are read to keep its connection
 
 
@@ -55,6 +60,7 @@ class HttpApp:
         client_ids: ClientIds | None = None,
         admin_mode: bool = False,
         checksums: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self.draining = False
         self.in_flight = 0
@@ -63,7 +69,10 @@ class HttpApp:
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
-        self._router = Router(op for op in TABLE if admin_mode or not op.admin)
+        self._router = Router((op for op in TABLE if admin_mode or not op.admin), service.figures)
+        self._took_other = service.figures.of(TRANSPORT, OTHER).took
+        self._journal = journal or Journal()
+        self._tell_from = self._journal.tell_from
         self._home = {medium: home_document(admin_mode=admin_mode, medium=medium) for medium in MEDIA}
         self._renderers = {
             medium: Renderers(medium, queue_defaults=service.queue_defaults, checksums=checksums)
@@ -71,12 +80,13 @@ class HttpApp:
         }
 
     async def drained(self) -> None:
-        """Return when no request is in flight."""
+        """Return when no request is in flight; to be asked once `draining` is set."""
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = perf_counter()
         request_id = self._request_ids.next()
         # Taken out: it refers back to the scope, and a ring would be the garbage collector's to find.
         exchange: Exchange | None = scope.pop(EXCHANGE, None)
@@ -85,17 +95,21 @@ class HttpApp:
             try:
                 if self.draining:
                     raise _stopping()
-                answer = await self._answer(scope, receive, exchange, request_id)
+                answer = await self._answer(scope, receive, exchange, request_id, begun)
             except Refused as refused:
                 answer = _error(scope, refused.status, refused.document, refused.lines)
+                self._count(scope, request_id, refused.status, begun)
             except ServiceError as error:
                 document = {"title": error.title, "description": error.message}
                 status = status_of(error)
                 answer = _error(scope, status, document, _LATER if status == 503 else b"")
+                self._count(scope, request_id, status, begun)
             except HungUp:
+                self._count(scope, request_id, HUNG_UP, begun, waited=True)
                 return
             except Exception:
-                log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+                log.exception("request failed", extra=self._about(scope, request_id))
+                self._count(scope, request_id, 500, begun)
                 answer = _error(
                     scope,
                     500,
@@ -106,6 +120,7 @@ class HttpApp:
                 )
             if isinstance(answer, EventStream):
                 await answer.run(request_id, receive, send)
+                self._count(scope, request_id, 200, begun, waited=True)
                 return
             head = answer.head(request_id)
             if exchange is None or not exchange.send(answer.status, head, answer.body):
@@ -113,19 +128,21 @@ class HttpApp:
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
             self.in_flight -= 1
-            self._idle.set()
+            if self.draining:
+                self._idle.set()
 
     async def _answer(
-        self, scope: Scope, receive: Receive, exchange: Exchange | None, request_id: str
+        self, scope: Scope, receive: Receive, exchange: Exchange | None, request_id: str, begun: float
     ) -> Answer | EventStream:
+        """The answer; it is counted, unless it is a stream."""
         path, method, query = scope["path"], scope["method"], scope["query_string"]
         if path == "/":
-            return self._versions(scope)
+            return self._counted(scope, self._versions(scope), request_id, begun)
         found = self._router.match(path)
         if found is None and path != "/v2/":
             raise Refused(404, "404 Not Found")
         if method == "OPTIONS":
-            return Answer(200)
+            return self._counted(scope, Answer(200), request_id, begun)
         headers = _headers(scope["headers"])
         if b"content-type" in headers and b"content-length" in headers:
             _check_content_type(headers[b"content-type"])
@@ -149,8 +166,10 @@ class HttpApp:
             now=self._clock(),
             roles=identity.roles(headers),
         )
+        if REQUEST_ID_HEADER in headers:
+            ctx = replace(ctx, global_request_id=identity.global_request_id(headers))
         if found is None:
-            return self._home_document(method, medium)
+            return self._counted(scope, self._home_document(method, medium), request_id, begun)
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
             raise bad_name()
@@ -190,10 +209,15 @@ class HttpApp:
         renderers = self._renderers[medium]
         renderer = renderers.by_operation.get(operation.name)
         if renderer is None:
-            return Answer(operation.success[0], media_type=renderers.media_type)
-        answer = renderer(ctx, request, result)
+            answer = Answer(operation.success[0], media_type=renderers.media_type)
+        else:
+            answer = renderer(ctx, request, result)
         if preferred is not None:
-            return replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+            answer = replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+        seconds = perf_counter() - begun
+        (endpoint.took_waiting if wait else endpoint.took)[answer.status].append(seconds)
+        if seconds >= self._tell_from:
+            self._tell(scope, request_id, answer.status, seconds, waited=bool(wait))
         return answer
 
     async def _stream(
@@ -211,6 +235,48 @@ class HttpApp:
             return self._renderers[JSON].documents(replace(ctx, now=self._clock()), request.queue, found)
 
         return EventStream(first, pages, documents)
+
+    # --- counting and telling ------------------------------------------------------------------------
+
+    def _counted(self, scope: Scope, answer: Answer, request_id: str, begun: float) -> Answer:
+        self._count(scope, request_id, answer.status, begun)
+        return answer
+
+    def _count(
+        self, scope: Scope, request_id: str, status: int, begun: float, *, waited: bool = False
+    ) -> None:
+        """Count an answer other than the ordinary: which operation was meant is looked up once more."""
+        endpoint = self._endpoint(scope)
+        seconds = perf_counter() - begun
+        if endpoint is None:
+            self._took_other[status].append(seconds)
+        else:
+            (endpoint.took_waiting if waited else endpoint.took)[status].append(seconds)
+        if seconds >= self._tell_from:
+            self._tell(scope, request_id, status, seconds, waited=waited)
+
+    def _endpoint(self, scope: Scope) -> Endpoint | None:
+        found = self._router.match(scope["path"])
+        return found.resource.endpoint(scope["method"], scope["query_string"]) if found is not None else None
+
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float, *, waited: bool) -> None:
+        self._journal.answered(self._about(scope, request_id) | {"status": status}, seconds, waited=waited)
+
+    def _about(self, scope: Scope, request_id: str) -> dict[str, Any]:
+        """What a log line about a request carries. Never its query, where a caller may say who it is."""
+        headers, endpoint, peer = _headers(scope["headers"]), self._endpoint(scope), scope.get("client")
+        said = {
+            "request_id": request_id,
+            "global_request_id": identity.global_request_id(headers),
+            "operation": endpoint.operation.name if endpoint is not None else None,
+            "project": identity.named_project(headers),
+            "method": scope["method"],
+            "path": scope["path"],
+            "peer": peer[0] if peer else None,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+    # --- what is no operation ------------------------------------------------------------------------
 
     def _versions(self, scope: Scope) -> Answer:
         if scope["method"] == "OPTIONS":

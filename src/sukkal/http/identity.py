@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from sukkal.errors import InvalidIdentity
 from sukkal.wire import identity
 
 CLIENT_HEADER = b"client-id"
+REQUEST_ID_HEADER = b"x-openstack-request-id"  # inbound, the global one
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
 
 
@@ -15,6 +17,19 @@ def project(headers: Mapping[bytes, bytes]) -> str:
         if value is not None:
             return identity.project(value)
     return identity.project(None)
+
+
+def named_project(headers: Mapping[bytes, bytes]) -> str | None:
+    """The same for a log line: None when none is named."""
+    try:
+        return project(headers)
+    except InvalidIdentity:
+        return None
+
+
+def global_request_id(headers: Mapping[bytes, bytes]) -> str | None:
+    """The id that the caller gave to what it does, if it did in due form."""
+    return identity.global_request_id(headers.get(REQUEST_ID_HEADER))
 
 
 def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:

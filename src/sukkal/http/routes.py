@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, get_type_hints
 from sukkal.http.query import QueryReader, parameters
 from sukkal.limits import is_name
 from sukkal.operations import PATH_FIELDS, Body, Operation
+from sukkal.tally import Figures
 
+TRANSPORT = "http"  # as figures have it
 LONGEST_CACHED = 160  # characters of a path; those of busy queues are shorter
 
 # Keys of the tree that no path segment can equal.
@@ -19,10 +21,12 @@ _OBJECT = (Body.OPTIONAL, Body.REQUIRED)
 
 
 class Endpoint:
-    """An operation as HTTP serves it: where each field of its request comes from."""
+    """An operation as HTTP serves it: where each field of its request comes from, and where it is counted."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, figures: Figures) -> None:
         self.operation = operation
+        self.took = figures.of(TRANSPORT, operation.name).took
+        self.took_waiting = figures.of(TRANSPORT, operation.name, waits=True).took
         types = get_type_hints(operation.request)
         variables = [part[1:-1] for part in operation.http[1].split("/") if part.startswith("{")]
         self.path_fields = tuple(PATH_FIELDS[variable] for variable in variables)
@@ -45,8 +49,8 @@ class Resource:
         self.selected: dict[str, tuple[bytes, Endpoint]] = {}  # instead, when its parameter is given
         self.path_fields: tuple[str, ...] = ()
 
-    def add(self, operation: Operation) -> None:
-        endpoint = Endpoint(operation)
+    def add(self, endpoint: Endpoint) -> None:
+        operation = endpoint.operation
         method = operation.http[0]
         if operation.selected_by is None:
             self.endpoints[method] = endpoint
@@ -75,13 +79,14 @@ class Match(NamedTuple):
 
 
 class Router:
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(self, operations: Iterable[Operation], figures: Figures | None = None) -> None:
+        figures = figures or Figures()
         self._root: dict[object, Any] = {}
         for operation in operations:
             node = self._root
             for part in operation.http[1].split("/"):
                 node = node.setdefault(_VARIABLE if part.startswith("{") else part, {})
-            node.setdefault(_HERE, Resource()).add(operation)
+            node.setdefault(_HERE, Resource()).add(Endpoint(operation, figures))
         self._cached = lru_cache(4096)(self._match)
 
     def match(self, path: str) -> Match | None:

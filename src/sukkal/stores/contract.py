@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from sukkal.model import Holder, Lease, Message, QueueKey, Stats, View
+from sukkal.tally import StoreFigures
 
 
 class Trait(enum.StrEnum):
@@ -246,6 +247,13 @@ class Waker(Protocol):
         ...
 
 
+class Form(NamedTuple):
+    """Versions of how things are stored."""
+
+    stored: int | None  # what is there; None when nothing is yet
+    known: int  # the newest that this release knows, and brings the store to when it opens it
+
+
 class Backend(Protocol):
     """One opened store."""
 
@@ -260,6 +268,9 @@ class Backend(Protocol):
 
     @property
     def waker(self) -> Waker: ...
+
+    @property
+    def figures(self) -> StoreFigures: ...
 
     async def ping(self) -> None:
         """Return when the store answers; StoreUnavailable when it does not."""

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.contract import Backend, Document, Documents, Messages, Shelf, Trait, Waker
 from sukkal.stores.local_waker import LocalWaker
+from sukkal.tally import StoreFigures
 
 _MARKER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _SWEEP_STEP = 1000  # messages or leases reclaimed by one sweep at most
@@ -112,8 +113,9 @@ class _Queue(Struct):
 class MemoryMessages:
     """The data plane; see `Messages` for what each verb promises."""
 
-    def __init__(self, waker: LocalWaker) -> None:
+    def __init__(self, waker: LocalWaker, figures: StoreFigures) -> None:
         self._waker = waker
+        self._figures = figures
         self._queues: defaultdict[QueueKey, _Queue] = defaultdict(_Queue)
         self._sequence = count(1)
 
@@ -252,6 +254,7 @@ class MemoryMessages:
             expired = (place for place in stored.places if stored.messages[place].expires <= now)
             for place in list(islice(expired, _SWEEP_STEP - reclaimed)):
                 stored.remove(place)
+                self._figures.count_expired(1)
                 reclaimed += 1
             self._forget_if_empty(queue)
         return reclaimed
@@ -336,7 +339,8 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         waker = LocalWaker()
-        self.messages: Messages = MemoryMessages(waker)
+        self.figures = StoreFigures(expired=0)
+        self.messages: Messages = MemoryMessages(waker, self.figures)
         self.documents: Documents = MemoryDocuments()
         self.waker: Waker = waker
 

@@ -1,10 +1,11 @@
 """URI scheme → store. A driver is imported when its scheme is first asked for, and named nowhere else."""
 
 import importlib
+from typing import Any
 from urllib.parse import urlsplit
 
 from sukkal.errors import BadStoreURI
-from sukkal.stores.contract import Backend
+from sukkal.stores.contract import Backend, Form
 
 _OPENERS = {
     "memory": "sukkal.stores.memory",
@@ -17,6 +18,18 @@ _OPENERS = {
 _EXTRAS = {"sukkal.stores.redis": "redis"}  # drivers that need packages of their own, and what brings them
 
 
+async def inspect(uri: str) -> Form | None:
+    """In which form things are stored, found out without changing them; None when the form has no versions.
+
+    Raises BadStoreURI and StoreUnavailable, as `open_backend` does.
+    """
+    driver = _driver(uri)
+    if not hasattr(driver, "inspect"):
+        return None
+    form: Form = await driver.inspect(uri)
+    return form
+
+
 async def open_backend(uri: str, *, durable: bool = True) -> Backend:
     """Open the store at `uri`, creating it when it is new.
 
@@ -24,6 +37,11 @@ async def open_backend(uri: str, *, durable: bool = True) -> Backend:
     returned tell what the store really promises. Raises BadStoreURI for one that
     no driver serves, or cannot serve here, StoreInUse, StoreUnavailable.
     """
+    backend: Backend = await _driver(uri).open_backend(uri, durable=durable)
+    return backend
+
+
+def _driver(uri: str) -> Any:
     scheme = urlsplit(uri).scheme
     if scheme not in _OPENERS:
         # Without the rest, which may hold a password.
@@ -33,7 +51,7 @@ async def open_backend(uri: str, *, durable: bool = True) -> Backend:
         )
     name = _OPENERS[scheme]
     try:
-        driver = importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if name not in _EXTRAS or (exc.name or "").startswith("sukkal"):
             raise
@@ -41,5 +59,3 @@ async def open_backend(uri: str, *, durable: bool = True) -> Backend:
             f"The store {scheme}: needs the package {exc.name}, which is not installed: "
             f"pip install 'sukkal[{_EXTRAS[name]}]'"
         ) from exc
-    backend: Backend = await driver.open_backend(uri, durable=durable)
-    return backend

@@ -9,6 +9,7 @@ from sukkal.errors import InvalidIdentity
 NOBODY: frozenset[str] = frozenset()  # the roles of a caller who names none
 
 _UUID_DIGITS = re.compile("[0-9a-f]{32}")
+_REQUEST_ID = re.compile(rb"req-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class ClientIds:
@@ -69,6 +70,14 @@ def bad_name() -> InvalidIdentity:
         "The format of the submitted queue name or project id is not valid.",
         title="Invalid queue identification",
     )
+
+
+def global_request_id(value: bytes | None) -> str | None:
+    """The id under which the caller knows what it does; None unless it has the form of one.
+
+    Source: oslo.middleware, request_id.
+    """
+    return value.decode() if value and _REQUEST_ID.fullmatch(value) else None
 
 
 class RequestIds:

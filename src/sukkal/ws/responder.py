@@ -7,6 +7,7 @@ then core. Each fault is answered and ends the steps; none ends the connection.
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,10 +15,11 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from sukkal.core.context import Context
+from sukkal.core.journal import Journal
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, ServiceError
 from sukkal.limits import MAX_PROJECT, is_name
-from sukkal.operations import Body, Operation
+from sukkal.operations import BY_NAME, Body, Operation
 from sukkal.wire import identity
 from sukkal.wire.home import home_document
 from sukkal.wire.identity import NOBODY, ClientIds, RequestIds
@@ -29,6 +31,9 @@ from sukkal.ws.render import Failure, Renderers, failed
 log = logging.getLogger(__name__)
 
 LONGEST_CACHED = 512  # bytes of headers; a connection's are the same in every request
+
+TRANSPORT = "websocket"  # as figures have it
+OTHER = "other"  # the same, of requests that ask for no operation, or for none that there is
 
 _UNFIT = (*UNREADABLE, InvalidBody)
 
@@ -83,11 +88,14 @@ class Responder:
         client_ids: ClientIds | None = None,
         admin_mode: bool = False,
         checksums: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
         self._request_ids = RequestIds()
+        self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *BY_NAME)}
+        self._journal = journal or Journal()
         self._admin_mode = admin_mode
         self._actions = vocabulary()
         self._by_slice = {
@@ -102,15 +110,18 @@ class Responder:
         """What a frame asks of core, or the reply when it asks nothing. `connection` is the session's id."""
         kind = frame.kind
         request = NOTHING
+        begun = perf_counter()
         try:
             request = kind.request(frame.data)
             return self._read(kind, request, connection)
         except Undecodable as exc:
-            return Reply(400, kind.reply(NOTHING, 400, {"error": str(exc)}))
+            reply = Reply(400, kind.reply(NOTHING, 400, {"error": str(exc)}))
         except Refused as refused:
-            return Reply(refused.status, kind.reply(request, refused.status, refused.body))
+            reply = Reply(refused.status, kind.reply(request, refused.status, refused.body))
         except Exception as exc:  # noqa: BLE001 - the top of a request: whatever it is, it is answered
-            return self._fault(kind, request, exc, "-")
+            reply = self._fault(kind, request, exc, {"request_id": "-"})
+        self._took[OTHER][reply.status].append(perf_counter() - begun)
+        return reply
 
     def _read(self, kind: Kind, request: Request, connection: str) -> Question | Reply:
         action = self._action(kind, request.action)
@@ -183,6 +194,7 @@ class Responder:
     async def answer(self, question: Question) -> Reply:
         """The reply; whatever happens, there is one."""
         kind, operation, ctx = question.kind, question.operation, question.ctx
+        begun = perf_counter()
         try:
             try:
                 request = await self._request(question)
@@ -193,9 +205,15 @@ class Responder:
                 status, body = renderer(kind.medium, ctx, request, result)
             except ServiceError as error:
                 status, body = failed(operation, question.fields, error)
-            return Reply(status, kind.reply(question.request, status, body))
+            reply = Reply(status, kind.reply(question.request, status, body))
         except Exception as exc:  # noqa: BLE001 - the top of a request, as in `read`
-            return self._fault(kind, question.request, exc, ctx.request_id)
+            reply = self._fault(kind, question.request, exc, ctx.about(operation.name))
+        seconds = perf_counter() - begun
+        self._took[operation.name][reply.status].append(seconds)
+        if seconds >= self._journal.tell_from:
+            about = {**ctx.about(operation.name), "action": question.action.name, "status": reply.status}
+            self._journal.answered(about, seconds)
+        return reply
 
     async def _request(self, question: Question) -> Any:
         """The operation's request, with what is judged by its size before it is taken apart."""
@@ -213,9 +231,9 @@ class Responder:
             fields = {key: value for key, value in fields.items() if key != name}
         return operation.request(**fields)
 
-    def _fault(self, kind: Kind, request: Request, exc: Exception, request_id: str) -> Reply:
-        log.error("request failed", exc_info=exc, extra={"request_id": request_id})
-        text = f"The request could not be served. It is logged as {request_id}."
+    def _fault(self, kind: Kind, request: Request, exc: Exception, about: dict[str, str]) -> Reply:
+        log.error("request failed", exc_info=exc, extra=about)
+        text = f"The request could not be served. It is logged as {about['request_id']}."
         return Reply(500, kind.reply(request, 500, Failure(text, "Unexpected error.")))
 
 

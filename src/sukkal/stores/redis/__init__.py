@@ -23,11 +23,13 @@ class RedisBackend:
     def __init__(self, options: Options, *, durable: bool) -> None:
         layout, names = Layout(options.prefix), Names()
         self._durable = durable
-        self._servers: Servers = _KINDS[options.scheme](options, layout, Dialer(options, durable=durable))
+        dialer = Dialer(options, durable=durable)
+        self._servers: Servers = _KINDS[options.scheme](options, layout, dialer)
         self._waker = RedisWaker(self._servers, layout, options.timeout)
         self.messages: Messages = RedisMessages(self._servers, layout, names)
         self.documents: Documents = RedisDocuments(self._servers, layout, names)
         self.waker: Waker = self._waker
+        self.figures = dialer.figures
 
     @property
     def traits(self) -> frozenset[Trait]:

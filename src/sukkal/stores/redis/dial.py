@@ -11,6 +11,7 @@ from sukkal.stores.redis.layout import command
 from sukkal.stores.redis.link import Link, Refused, Reply
 from sukkal.stores.redis.scripts import EVERY
 from sukkal.stores.redis.uri import Address, Options
+from sukkal.tally import StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Dialer:
 
     def __init__(self, options: Options, *, durable: bool) -> None:
         """`durable` says whether to warn of servers that are not."""
+        self.figures = StoreFigures()  # of all connections together
         self._options = options
         self._warn = durable
         self._warned: dict[Address, str] = {}
@@ -68,6 +70,7 @@ class Dialer:
                 min_replicas=options.min_replicas,
                 replica_timeout=options.replica_timeout,
                 fence=fence,
+                figures=self.figures,
             )
 
         link = await self.line(address, make)

@@ -12,12 +12,14 @@ command that found its work done already, by a call whose answer was lost, would
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 
 from sukkal.errors import StoreUnavailable
 from sukkal.stores.redis.layout import command
+from sukkal.tally import StoreFigures
 
 MOST_UNDER_WAY = 20_000  # commands
 MOST_BYTES = 64 * 1024 * 1024  # of them
@@ -52,13 +54,28 @@ class _Waiting(Protocol):
     def set_exception(self, exception: Exception, /) -> None: ...
 
 
+class _Batch(NamedTuple):
+    """The commands of one turn."""
+
+    last: int  # the number of the last of them
+    sent: float  # when, by `perf_counter`
+    size: int  # bytes
+
+
 class Link(asyncio.Protocol):
     """Made by `asyncio.loop.create_connection`."""
 
     def __init__(
-        self, *, timeout: float, min_replicas: int = 0, replica_timeout: float = 0.0, fence: bytes = b""
+        self,
+        *,
+        timeout: float,
+        min_replicas: int = 0,
+        replica_timeout: float = 0.0,
+        fence: bytes = b"",
+        figures: StoreFigures | None = None,
     ) -> None:
-        """`fence` is a key on that server for the small write."""
+        """`fence` is a key on that server for the small write. What is sent is counted in `figures`."""
+        self._figures = figures or StoreFigures()
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.on_end: Callable[[], None] = _nothing  # called at the end before anybody else hears of it
@@ -73,7 +90,7 @@ class Link(asyncio.Protocol):
         self._writes: list[_Write] = []  # those of them that wait for replicas
         self._sent = self._answered = 0
         self._bytes = 0
-        self._batches: deque[tuple[int, float, int]] = deque()  # last command, when sent, bytes
+        self._batches: deque[_Batch] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self.overdue = False  # given up, since no answer came
 
@@ -125,9 +142,10 @@ class Link(asyncio.Protocol):
             self._sent += 2
             self._writes = []
         data = b"".join(self._leaving)
-        self._leaving.clear()
         self._bytes += len(data)
-        self._batches.append((self._sent, self._loop.time(), len(data)))
+        self._figures.batch_sizes.add(len(self._leaving))
+        self._batches.append(_Batch(self._sent, perf_counter(), len(data)))
+        self._leaving.clear()
         self._transport.write(data)
 
     # --- asyncio.Protocol ----------------------------------------------------------------------------
@@ -156,8 +174,10 @@ class Link(asyncio.Protocol):
             self.close()
             return
         batches = self._batches
-        while batches and batches[0][0] <= self._answered:
-            self._bytes -= batches.popleft()[2]
+        while batches and batches[0].last <= self._answered:
+            batch = batches.popleft()
+            self._bytes -= batch.size
+            self._figures.batch_seconds.add(perf_counter() - batch.sent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.end()
@@ -169,7 +189,7 @@ class Link(asyncio.Protocol):
 
     def _look(self) -> None:
         """Give the connection up when the oldest answer is overdue; look again soon."""
-        if self._batches and self._loop.time() - self._batches[0][1] > self._timeout:
+        if self._batches and perf_counter() - self._batches[0].sent > self._timeout:
             self.overdue = True
             self.close()
         else:

@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import apsw
 
 from sukkal.errors import StoreInUse, StoreUnavailable
-from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
+from sukkal.stores.contract import Backend, Documents, Form, Messages, Trait, Waker
 from sukkal.stores.local_waker import LocalWaker
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.documents import SqliteDocuments
 from sukkal.stores.sqlite.messages import SqliteMessages
-from sukkal.stores.sqlite.schema import UnusableFile
+from sukkal.stores.sqlite.schema import MIGRATIONS, UnusableFile, stored_version
 
 
 class SqliteBackend:
@@ -40,6 +40,7 @@ class SqliteBackend:
                 raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
             undo.pop_all()
         self.waker: Waker = waker
+        self.figures = self._database.figures
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}
@@ -72,6 +73,24 @@ def _take_lock(path: Path) -> int:
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
     return lock
+
+
+async def inspect(uri: str) -> Form:
+    return _inspect(Path(unquote(urlsplit(uri).path)))
+
+
+def _inspect(path: Path) -> Form:
+    """Which version the file has; it is not written to, and may be in use. Raises StoreUnavailable."""
+    try:
+        if not path.exists():
+            return Form(None, len(MIGRATIONS))
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return Form(stored_version(connection), len(MIGRATIONS))
+        finally:
+            connection.close()
+    except (apsw.Error, OSError) as exc:
+        raise StoreUnavailable(f"The store {path} cannot be read: {exc}") from exc
 
 
 async def open_backend(uri: str, *, durable: bool = True) -> Backend:

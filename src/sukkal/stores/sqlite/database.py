@@ -18,12 +18,14 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import apsw
 
 from sukkal.errors import StoreUnavailable
 from sukkal.stores.sqlite.schema import UnusableFile, migrate
+from sukkal.tally import StoreFigures
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Database:
     def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
         """Raises apsw.Error when the file cannot be opened, UnusableFile when it is not for us."""
         self.durable = durable
+        self.figures = StoreFigures(expired=0)
         self.before_commit: Step = _nothing  # writes what the drivers keep in memory meanwhile
         self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
         self._path = path
@@ -138,7 +141,9 @@ class Database:
             return
         try:
             self.before_commit()
+            begun = perf_counter()
             self.execute("COMMIT")
+            self.figures.batch_seconds.add(perf_counter() - begun)
         except apsw.Error as exc:
             self._abort(exc)
             return
@@ -146,6 +151,7 @@ class Database:
             self._abort(exc)
             raise
         waiting, self._waiting = self._waiting, None
+        self.figures.batch_sizes.add(len(waiting))
         for future, result in waiting:
             if not future.done():
                 future.set_result(result)

@@ -117,11 +117,16 @@ class UnusableFile(Exception):
     """A file that this code cannot keep a store in; the text says why, and what to do."""
 
 
+def stored_version(connection: apsw.Connection) -> int:
+    """The version of a file's form; 0 before the first. Raises apsw.SQLError when it is no store of ours."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def migrate(connection: apsw.Connection) -> None:
     """Bring the file to the newest form; UnusableFile when it is ahead of this code."""
     connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID")
-    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    version = int(row[0]) if row else 0
+    version = stored_version(connection)
     if version > len(MIGRATIONS):
         raise UnusableFile(
             f"The store has schema version {version}, this release knows {len(MIGRATIONS)}: "
