@@ -54,8 +54,8 @@ class RedisServer:
     def uri(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Return when it answers, with its data loaded."""
+    def start(self, *options: str) -> None:
+        """Return when it answers, with its data loaded; further options are for this time."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [
             *self._program,
@@ -66,7 +66,16 @@ class RedisServer:
             "--dir",
             str(self.directory),
         ]
-        command += ["--save", "", "--logfile", "log", "--repl-diskless-sync-delay", "0", *self._options]
+        command += [
+            "--save",
+            "",
+            "--logfile",
+            "log",
+            "--repl-diskless-sync-delay",
+            "0",
+            *self._options,
+            *options,
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + WAIT_SECONDS
         while not self._answers():
@@ -121,11 +130,12 @@ def started(*options: str) -> Iterator[RedisServer]:
 
 
 class Group:
-    """Servers that belong together, by role: `uri` names all of them."""
+    """Servers that belong together: `uri` names all of them; each primary has that many `replicas`."""
 
-    def __init__(self, uri: str, members: Sequence[RedisServer]) -> None:
+    def __init__(self, uri: str, members: Sequence[RedisServer], *, replicas: int) -> None:
         self.uri = uri
         self.members = list(members)
+        self.replicas = replicas
 
     def primary(self, key: str = "any") -> RedisServer:
         """The one that takes writes to this key."""
@@ -159,7 +169,7 @@ def sentinel_group(*options: str, patience: float = 30) -> Iterator[Group]:
         for sentinel in sentinels:
             until(lambda sentinel=sentinel: _knows_all(sentinel))
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        yield Group(f"redis+sentinel://{hosts}/main", servers)
+        yield Group(f"redis+sentinel://{hosts}/main", servers, replicas=2)
 
 
 def _knows_all(sentinel: RedisServer) -> bool:
@@ -214,7 +224,7 @@ def cluster(*options: str, patience: float = 30) -> Iterator[Group]:
         for server in servers[3:]:
             until(lambda server=server: b"master_link_status:up" in server.ask("INFO", "replication"))
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
-        yield Group(f"redis+cluster://{hosts}", servers)
+        yield Group(f"redis+cluster://{hosts}", servers, replicas=1)
 
 
 def _insist(server: RedisServer, *command: str) -> None:
