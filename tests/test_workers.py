@@ -45,7 +45,7 @@ SUPERVISED = textwrap.dedent(
             return False
         return True
 
-    def work(ready):
+    def work(ready, _place):
         os.write(1, f"worker {os.getpid()}\\n".encode())
         if what == "fail" and first():
             sys.exit(7)

@@ -171,9 +171,12 @@ def test_websockets_are_counted(admin: str, watched: ServerProcess) -> None:
     before = scrape(admin)
     with Socket(watched.host, watched.port, project="sockets") as socket:
         assert socket("queue_create", {"queue_name": "q"}).status == 201
+        assert socket("claim_create", {"queue_name": "q", "wait": 1}).status == 204
         during = scrape(admin)
     labels = {"transport": "websocket", "operation": "queues.create", "status": "201"}
     assert value(during, "sukkal_websocket_connections") == 1
+    waited = {"transport": "websocket", "operation": "claims.create"}
+    assert grown(before, during, "sukkal_request_wait_seconds_sum", **waited) >= 0.9
     assert grown(before, during, "sukkal_requests_total", **labels) == 1
 
 

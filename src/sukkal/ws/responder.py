@@ -95,6 +95,7 @@ class Responder:
         self._client_ids = client_ids or ClientIds()
         self._request_ids = RequestIds()
         self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *BY_NAME)}
+        self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in BY_NAME}
         self._journal = journal or Journal()
         self._admin_mode = admin_mode
         self._actions = vocabulary()
@@ -209,10 +210,11 @@ class Responder:
         except Exception as exc:  # noqa: BLE001 - the top of a request, as in `read`
             reply = self._fault(kind, question.request, exc, ctx.about(operation.name))
         seconds = perf_counter() - begun
-        self._took[operation.name][reply.status].append(seconds)
+        took = self._took_waiting if question.waits else self._took
+        took[operation.name][reply.status].append(seconds)
         if seconds >= self._journal.tell_from:
             about = {**ctx.about(operation.name), "action": question.action.name, "status": reply.status}
-            self._journal.answered(about, seconds)
+            self._journal.answered(about, seconds, waited=question.waits)
         return reply
 
     async def _request(self, question: Question) -> Any:
