@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import itertools
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from core.world import Stage
+from until import until as until
 from websockets.asyncio.client import ClientConnection, connect
 
 from sukkal.core.service import Service
@@ -86,12 +86,3 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 async def ask(socket: ClientConnection, frame: str | bytes) -> dict[str, Any]:
     await socket.send(frame)
     return await receive(socket)
-
-
-async def until(condition: Any, *, turns: int = 100_000) -> None:
-    """Let others go on until something is so."""
-    for _ in itertools.repeat(None, turns):
-        if condition():
-            return
-        await asyncio.sleep(0.0005)
-    raise AssertionError("it never came to be so")

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import uvloop
+from until import until
 
 from sukkal.http.answer import EXCHANGE
 from sukkal.http.server import KEEP_ALIVE, MOST_AHEAD, Server
@@ -55,12 +56,6 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
     return head, await reader.readexactly(length)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 nobody is told
-            await asyncio.sleep(0)
 
 
 def get(path: str, *headers: str) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 from raw_socket import request
+from until import PATIENCE, until
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from sukkal.core.service import Service
@@ -32,7 +33,6 @@ pytestmark = pytest.mark.faults
 CONNECTIONS = 20_000 if os.environ.get("SUKKAL_LONG") == "1" else 600
 AT_ONCE = 20
 MOST_GROWTH = 400  # bytes a connection, measured over them all; one that stayed would be some kilobytes
-PATIENCE = 30.0  # seconds; a loaded test machine
 KINDS = (_Protocol, RequestResponseCycle, Place, EventStream)
 STREAM = "Accept: text/event-stream"
 LIST = "/v2/queues/{}/messages?echo=true"
@@ -70,12 +70,6 @@ class Site:
             or self.app.in_flight
             or self.service._waiting._lines
         )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 nobody is told
-            await asyncio.sleep(0)
 
 
 class Visitor:
