@@ -30,7 +30,7 @@ bench: $(VENV)/.dev ## measure speed beside a bare echo app
 	$(BIN)/python bench/run.py $(ARGS)
 
 faults: $(VENV)/.dev ## kill, fill, cut power, hang up: the long way
-	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults $(ARGS)
+	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 docs: $(VENV)/.dev ## regenerate the generated pages
 	$(BIN)/python docs/generate.py $(ARGS)
