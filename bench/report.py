@@ -5,6 +5,7 @@ from typing import Any
 
 from scenarios import SHALLOW, Result, Scale
 
+_WORKERS = 2
 _STEPS = ("post", "claim", "delete")
 
 Rows = list[tuple[str, ...]]
@@ -50,6 +51,16 @@ FLOORS = (
     Floor("wake-all", "all_ms", 250, False, "one post wakes 1,000 waiting lists", "{:.0f} ms"),
     Floor(
         "depth", "cost_ratio", 1.5, False, "claim of 10, large backlog: cost against a small one", "{:.2f}"
+    ),
+    Floor("redis-posts", "rate", 8_000, True, "Redis, everysec: posts per second", _RATE),
+    Floor("redis-posts", "p99_ms", 20, False, "Redis, everysec: posts, p99", "{:.1f} ms"),
+    Floor("redis-posts-always", "rate", 5_000, True, "Redis, always: posts per second", _RATE),
+    Floor("redis-posts-always", "p99_ms", 20, False, "Redis, always: posts, p99", "{:.1f} ms"),
+    Floor(
+        "redis-depth", "cost_ratio", 1.5, False, "Redis: claim of 10, large backlog against small", "{:.2f}"
+    ),
+    Floor(
+        "redis-memory", "overhead", 2.5, False, "Redis: memory for each byte of a message of 1 KB", "{:.2f}"
     ),
     Floor("memory-messages", "rss", 150, False, "resident memory, stored messages", _SIZE),
     Floor("memory-queues", "rss", 150, False, "resident memory, queues", _SIZE),
@@ -125,6 +136,8 @@ def _tables(run: Run) -> list[tuple[str, Rows]]:
         ("From post to delivery, 500 messages a second", _delivery(run.results)),
         ("Pipelined over one socket", _pipelined(run.results)),
         ("Many who wait", _waiting(run.results)),
+        (f"On Redis, {_WORKERS} workers, median of {rounds}", _shared(run.results)),
+        ("Many queues on Redis", _many_queues(run.results)),
         ("Memory of the server process", _memory(run.results)),
         ("Start", _startup(run.results)),
         ("Floors", _floors(run)),
@@ -174,12 +187,12 @@ def _steps(results: list[Result]) -> Rows:
 def _depth(results: list[Result]) -> Rows:
     rows: Rows = [("backlog", "claims/s", "p50 ms", "p99 ms", "max ms", "CPU µs per claim")]
     for result in results:
-        if result.name != "depth":
+        if "cost_ratio" not in result.figures:
             continue
         for side, name in (("shallow", f"{SHALLOW:,} messages"), ("deep", result.title)):
             each = {key.removeprefix(f"{side}_"): value for key, value in result.figures.items()}
             latencies = (f"{each[key]:.2f}" for key in ("p50_ms", "p99_ms", "max_ms"))
-            rows.append((name, f"{each['rate']:,.0f}", *latencies, f"{each['cpu_us']:.0f}"))
+            rows.append((name, f"{1e3 / each['p50_ms']:,.0f}", *latencies, f"{each['cpu_us']:.0f}"))
     return rows
 
 
@@ -216,6 +229,37 @@ def _waiting(results: list[Result]) -> Rows:
     for result in results:
         if "waiters" in result.figures:
             rows.append((result.title, *(_maybe(result.figures, key, form) for key, form in forms.items())))
+    return rows
+
+
+def _shared(results: list[Result]) -> Rows:
+    head = ("what", "requests/s", "messages/s", "p50 ms", "p99 ms", "max ms")
+    rows: Rows = [(*head, "workers' CPU µs", "Redis's CPU µs", "load's cores", "errors")]
+    for result in results:
+        each = result.figures
+        if "redis_us" not in each:
+            continue
+        rows.append(
+            (
+                result.title,
+                f"{each['rate']:,.0f}",
+                f"{each['message_rate']:,.0f}",
+                *(f"{each[key]:.2f}" for key in ("p50_ms", "p99_ms")),
+                *(f"{each[key]:.1f}" for key in ("max_ms", "service_us", "redis_us")),
+                f"{each['load_cores']:.2f}",
+                f"{each['errors']:.0f}",
+            )
+        )
+    return rows
+
+
+def _many_queues(results: list[Result]) -> Rows:
+    rows: Rows = [("what", "bytes each", "page of 20, ms", "bytes for each of a message of 1 KB")]
+    for result in results:
+        if "queue_bytes" in result.figures:
+            each = result.figures
+            sizes = (f"{each['queue_bytes']:,.0f}", f"{each['page_ms']:.2f}", f"{each['overhead']:.2f}")
+            rows.append((result.title, *sizes))
     return rows
 
 

@@ -18,10 +18,13 @@ from pathlib import Path
 
 import machine
 import report
-from scenarios import FAILURES, QUICK, SCENARIOS, Bench, Result, Scale
+import scenarios
+import shared
+from scenarios import FAILURES, QUICK, Bench, Result, Scale
 from servers import sukkal_command
 
 _HERE = Path(__file__).parent
+SCENARIOS = scenarios.SCENARIOS | shared.SCENARIOS
 
 
 def main() -> int:

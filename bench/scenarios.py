@@ -47,6 +47,7 @@ class Scale:
     messages: int = 1_000_000
     in_flight: int = 100_000
     queues: int = 100_000
+    shared_queues: int = 1_000_000  # in Redis
     settle: float = 10.0  # seconds of rest before memory is read again
     starts: int = 5
     waiters: int = 10_000
@@ -59,6 +60,7 @@ QUICK = Scale(
     messages=100_000,
     in_flight=10_000,
     queues=10_000,
+    shared_queues=10_000,
     settle=2.0,
     starts=3,
     waiters=1000,
@@ -198,7 +200,7 @@ def _posts(bench: Bench, name: str, title: str, *options: str) -> Iterator[Resul
 def list_ten(bench: Bench) -> Iterator[Result]:
     """The first ten messages of a queue, the caller's own included."""
     with bench.sukkal() as server:
-        _store(server, _LISTED)
+        store_some(server, _LISTED)
         path = "/v2/queues/bench/messages?echo=true&limit=10"
         title = "list 10, 32 connections"
         yield _compared(bench, "list-32", title, server, "read", connections=32, path=path)
@@ -208,7 +210,7 @@ def get_one(bench: Bench) -> Iterator[Result]:
     """One message by its id, in turn over a thousand and more."""
     with bench.sukkal() as server:
         paths = bench.folder / "paths"
-        paths.write_text("\n".join(_store(server, _LISTED)))
+        paths.write_text("\n".join(store_some(server, _LISTED)))
         yield _compared(bench, "get-32", "get 1, 32 connections", server, "read", connections=32, paths=paths)
 
 
@@ -258,7 +260,7 @@ def depth(bench: Bench) -> Iterator[Result]:
     deep = bench.deep
     deep.hold()
     with bench.sukkal() as server:
-        _store(server, SHALLOW)
+        store_some(server, SHALLOW)
         pairs = []
         for number in range(bench.scale.rounds + 1):
             pair = (_claims(bench, server, "bench"), _claims(bench, deep.server, "deep"))
@@ -303,7 +305,7 @@ def startup(bench: Bench) -> Iterator[Result]:
     yield _startup(bench, "startup-full", title, [deep.restart() for _ in range(bench.scale.starts)])
     times = []
     for _ in range(bench.scale.starts):
-        _store(deep.server, 500, queue="deep")
+        store_some(deep.server, 500, queue="deep")
         times.append(deep.restart(killed=True))
     yield _startup(bench, "startup-killed", f"{title}, after kill -9", times)
 
@@ -441,7 +443,7 @@ def _startup(bench: Bench, name: str, title: str, times: list[float]) -> Result:
     return Result(name, title, figures, [{"seconds": each} for each in times])
 
 
-def _store(server: Server, count: int, queue: str = "bench") -> list[str]:
+def store_some(server: Server, count: int, queue: str = "bench") -> list[str]:
     """Post messages with an ordinary HTTP client, and give their paths."""
     headers = {
         "Client-ID": "7c2b3f0e-5a1d-4e0b-9a55-6d0f0b8f1a11",

@@ -47,6 +47,12 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def pids(self) -> list[int]:
+        """Itself and the workers it has."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
     def _wait(self, started: float) -> None:
         ping = request(Caller(f"127.0.0.1:{self.port}", _CLIENT), "GET", "/v2/ping")
         while not _answers(self.port, ping):
@@ -118,3 +124,55 @@ def _free_port() -> int:
 def _environment() -> Mapping[str, str]:
     """Ours, without settings that would make the service another than the one documented."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SUKKAL_")}
+
+
+class Redis:
+    """A redis-server of its own on a free port, its log in a directory of its own; gone with the block."""
+
+    def __init__(self, program: str, directory: Path, *options: str) -> None:
+        directory.mkdir()
+        self.port = _free_port()
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
+        command += ["--save", "", "--logfile", "log", "--auto-aof-rewrite-percentage", "0", *options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        begun = time.perf_counter()
+        while not self._answers():
+            if self._process.poll() is not None or time.perf_counter() - begun > PATIENCE:
+                self._process.kill()
+                raise ServerFailed(f"redis-server did not start:\n{(directory / 'log').read_text()[-1000:]}")
+            time.sleep(0.005)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def uri(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def used(self) -> int:
+        """Bytes of memory its data takes."""
+        facts = self.ask("INFO", "memory").decode().split("\r\n")
+        return next(
+            int(fact.removeprefix("used_memory:")) for fact in facts if fact.startswith("used_memory:")
+        )
+
+    def ask(self, *command: str) -> bytes:
+        """The beginning of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            parts = "".join(f"${len(part)}\r\n{part}\r\n" for part in command)
+            connection.sendall(f"*{len(command)}\r\n{parts}".encode())
+            return connection.recv(1 << 16)
+
+    def _answers(self) -> bool:
+        try:
+            return self.ask("PING") == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE)

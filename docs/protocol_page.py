@@ -121,7 +121,7 @@ A request with several faults is answered for the first of them, in this order.
 | 13 | The body can be read, and its fields are there and of their types | `400` *Invalid request body* |
 | 14 | Values lie within their limits | `400` *Invalid API request* |
 | 15 | What is asked for is there, and may be done | `403`, `404`, `409`, or `400` *Unable to delete* |
-| 16 | The store did it | `503` *Service temporarily unavailable* |
+| 16 | The store did it | `503` *Service temporarily unavailable* with `Retry-After: 2` |
 
 A request that is refused with a 4xx status changes nothing. After a `503` a write was not acknowledged: try
 again in a few seconds.

@@ -23,6 +23,7 @@ from raw_socket import Wire, request
 from redis_servers import SHARED
 from server_process import ServerProcess, running
 from worker_processes import PATIENCE, caller_for_each, has_ended, serving, until, worker_pids
+from ws_caller import Socket
 
 COUNT = 2
 MESSAGES = "/v2/queues/q/messages"
@@ -147,13 +148,13 @@ def test_worker_that_does_not_end_is_killed(supervised: Any) -> None:
 
 def own_store() -> str:
     """A part of a Redis that nobody else uses."""
-    return f"{SHARED.get().uri}/?prefix={uuid.uuid4().hex}"
+    return f"{SHARED.server().uri}/?prefix={uuid.uuid4().hex}"
 
 
 def channels(uri: str, kind: str) -> bytes:
     """Who hears what in a store: the channels of a kind that somebody has subscribed to."""
     prefix = uri.rpartition("=")[2]
-    return SHARED.get().ask("PUBSUB", "CHANNELS", f"{prefix}*{kind}:*")
+    return SHARED.server().ask("PUBSUB", "CHANNELS", f"{prefix}*{kind}:*")
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,36 @@ def test_event_stream_shows_posts_through_the_other_process(
             while not (line := lines.readline()).startswith(b"data: "):
                 assert line, "the stream has ended"
             assert json.loads(line.removeprefix(b"data: "))["body"] == number
+
+
+def test_subscribed_connection_is_told_of_posts_through_any_process(
+    shared: ServerProcess, both: list[Caller]
+) -> None:
+    project = both[0].project
+    with contextlib.ExitStack() as opened:
+        sockets: dict[int, Socket] = {}
+        while len(sockets) < COUNT:
+            each = opened.enter_context(Socket(shared.host, shared.port, project=project))
+            assert each("queue_list").status == 200
+            sockets.setdefault(serving(shared, each.wire.socket), each)
+        for each in sockets.values():
+            assert each("subscription_create", {"queue_name": "q"}).status == 201
+        for number in range(20):
+            post(both[number % 2], {"number": number, "text": "é" * number})
+        for each in sockets.values():
+            told = [each.receive().document["body"]["number"] for _ in range(20)]
+            assert told == list(range(20))
+
+
+def test_subscribed_connection_is_told_also_of_what_another_consumer_takes_at_once(
+    shared: ServerProcess, both: list[Caller]
+) -> None:
+    with Socket(shared.host, shared.port, project=both[0].project) as subscriber:
+        assert subscriber("subscription_create", {"queue_name": "q"}).status == 201
+        for number in range(10):
+            post(both[0], number)
+            assert bodies(both[1]("DELETE", f"{MESSAGES}?pop=1")) == [number]
+        assert [subscriber.receive().document["body"] for _ in range(10)] == list(range(10))
 
 
 def test_ping_and_health_answer_in_each(both: list[Caller]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from core.world import Stage
+from hand_clock import HandClock
 from until import until as until
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -18,7 +19,6 @@ from sukkal.ws.app import WebSocketApp
 from sukkal.ws.connection import Connection
 from sukkal.ws.responder import Responder
 
-NOW = 1_800_000_000.0
 HEADERS = {"Client-ID": "3381af92-2b9e-11e3-b191-71861300734c", "X-Project-ID": "acme"}
 
 
@@ -27,14 +27,22 @@ class Site:
 
     def __init__(self, *, encryption_key: str | None = None, **options: Any) -> None:
         self.stage = Stage()
-        self.service = Service(self.stage, encryption_key=encryption_key)
-        self.now = NOW
+        self.clock = HandClock()
+        self.service = Service(self.stage, clock=self.clock, encryption_key=encryption_key)
         self.responder = Responder(self.service, clock=lambda: self.now)
         self.sockets = WebSocketApp(
             self.responder, self.service.subscriptions, clock=lambda: self.now, **options
         )
         self.http = HttpApp(self.service, clock=lambda: self.now)
         self.port = 0
+
+    @property
+    def now(self) -> float:
+        return self.clock.time
+
+    @now.setter
+    def now(self, time: float) -> None:
+        self.clock.time = time
 
     @property
     def connection(self) -> Connection:

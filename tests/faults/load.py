@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from sukkal.model import QueueKey
 
@@ -33,7 +33,8 @@ class Load:
     """Random requests, until told to stop or the server is gone.
 
     `watch` is called at each answer, with requests of other clients under way: with how many answers there
-    were so far.
+    were so far. A client that got a 503 goes on when `refused` returns. A `lasting`
+    load goes on when a connection breaks, with a new one.
     """
 
     def __init__(
@@ -42,13 +43,20 @@ class Load:
         port: int,
         chance: random.Random,
         watch: Callable[[int], None] | None = None,
+        refused: Callable[[], Awaitable[object]] | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()  # by what was asked, and status
         self._record = record
         self._port = port
         self._chance = chance
         self._watch = watch
+        self._refused = refused
+        self._lasting = lasting
         self._count = 0
+        self._refusals = 0
+        self.slowest = 0.0  # seconds until an answer
         self.stopping = False
 
     async def run(self) -> None:
@@ -66,6 +74,10 @@ class Load:
                 await self._release(connection, queue, lease)
         connection.close()
 
+    def watch(self, watch: Callable[[int], None]) -> None:
+        """Have this called at each answer from now on."""
+        self._watch = watch
+
     def stop(self) -> None:
         """Let every client finish its request."""
         self.stopping = True
@@ -80,9 +92,14 @@ class Load:
                 full = len(self._record.by_queue[queue]) > FULL
                 weights = [8, 12, 18, 6, 8, 4, 4, 2] if full else [30, 12, 12, 2, 3, 6, 4, 2]
                 (step,) = self._chance.choices(steps, weights)
-                await step(connection, queue)
-        except (NoAnswer, NotSent):
-            pass
+                before = self._refusals
+                try:
+                    await step(connection, queue)
+                except (NoAnswer, NotSent):
+                    if not self._lasting:
+                        return
+                if self._refusals != before and self._refused is not None:
+                    await self._refused()
         finally:
             connection.close()
 
@@ -95,16 +112,20 @@ class Load:
         path: str,
         document: object = None,
     ) -> Answer:
+        begun = time.monotonic()
         answer = await connection.call(queue.project, method, path, document)
+        self.slowest = max(self.slowest, time.monotonic() - begun)
         self.answers[kind, answer.status] += 1
         self._count += 1
         if self._watch is not None:
             self._watch(self._count)
         if answer.status == 503:
+            self._refusals += 1
             error = answer.document
             assert isinstance(error, dict), f"{kind}: 503 with {error!r}"
             assert error.get("title"), f"{kind}: 503 with {error!r}"
             assert error.get("description"), f"{kind}: 503 with {error!r}"
+            assert int(answer.retry_after or 0) > 0, f"{kind}: 503 without a time to come back"
         else:
             assert answer.status < 500, f"{kind}: {answer}"
         return answer

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sukkal.model import Lease
 from sukkal.stores.registry import open_backend
 
 from .audit import Record, Violated, audit
-from .load import CLAIM_TTLS, QUEUES, Load
-from .store_reader import StoreReader, seen
+from .lapse import audit_after_lapse
+from .load import QUEUES, Load
 from .victim import LONG, Victim, seed, victim
 from .wire import ServerReader
 
@@ -104,15 +103,7 @@ async def check_lapse(record: Record, directory: Path) -> None:
     shutil.copytree(directory / "data", copy)
     backend = await open_backend(f"sqlite://{copy}/sukkal.db")
     try:
-        now = time.time()
-        reader = StoreReader(backend.messages, now)
-        await audit(record, reader, clock=reader.clock, settle=True)
-        reader.now = now + max(CLAIM_TTLS) + 1
-        lease = Lease(id="after-all", ttl=60, grace=60, since=reader.now)
-        for queue in QUEUES:
-            expected = [each.number for each in await reader.listing(queue)]
-            taken = await backend.messages.claim(queue, lease, limit=len(expected) + 10, now=reader.now)
-            assert [seen(each).number for each in taken] == expected, f"I5 in {queue}"
+        await audit_after_lapse(record, backend.messages)
     finally:
         await backend.close()
         shutil.rmtree(copy)

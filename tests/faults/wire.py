@@ -25,6 +25,7 @@ class NoAnswer(Exception):
 class Answer(NamedTuple):
     status: int
     document: Any
+    retry_after: str | None = None
 
 
 class Connection:
@@ -66,7 +67,8 @@ async def _read(reader: asyncio.StreamReader) -> Answer:
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Answer(int(lines[0].split()[1]), json.loads(body) if body else None)
+    document = json.loads(body) if body else None
+    return Answer(int(lines[0].split()[1]), document, headers.get("retry-after"))
 
 
 def seen(message: dict[str, Any]) -> Seen:

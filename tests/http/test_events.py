@@ -221,6 +221,7 @@ async def test_failing_store_ends_the_stream_and_the_next_is_told() -> None:
     again = Stream(web)
     await again.asked
     assert again.reply.status == 503
+    assert int(again.reply.headers["retry-after"]) > 0
 
 
 # --- who asks, and for what ------------------------------------------------------------------------------

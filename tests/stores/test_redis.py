@@ -347,6 +347,45 @@ async def test_line_that_was_lost_wakes_everybody_once_it_is_back(server: RedisS
             await woken.wait()
 
 
+async def test_followers_are_told_of_appends_by_others_also_after_the_line_was_lost(
+    server: RedisServer,
+) -> None:
+    async with opened(server) as one, opened(server) as other:
+        told: asyncio.Queue[tuple[QueueKey, str]] = asyncio.Queue()
+        one.waker.listen_to_messages(lambda queue, message: told.put_nowait((queue, message.id)))
+        again = asyncio.Event()
+        one.waker.listen(lambda *_: again.set())
+        await one.waker.follow(QUEUE)
+        await one.waker.watch(QUEUE)
+        async with asyncio.timeout(20):
+            await other.messages.append(QUEUE, numbered(1), tell=True)
+            assert await told.get() == (QUEUE, "m00000")
+            server.kill()
+            server.start()
+            await again.wait()  # what follows the queue is sent before
+            await one.ping()
+            await other.messages.append(QUEUE, numbered(1, first=1), tell=True)
+            assert await told.get() == (QUEUE, "m00001")
+
+
+async def test_nothing_is_published_where_nobody_follows(server: RedisServer) -> None:
+    async with opened(server) as backend:
+        await backend.messages.append(QUEUE, numbered(3), tell=True)
+        other = QueueKey("acme", "followed")
+        await backend.waker.follow(other)
+        await backend.messages.append(QUEUE, numbered(3, first=3), tell=True)
+        assert b"cmdstat_publish" not in server.ask("INFO", "commandstats")
+        await backend.messages.append(other, numbered(3), tell=True)
+        assert b"cmdstat_publish:calls=3" in server.ask("INFO", "commandstats")
+
+
+async def test_who_follows_is_forgotten_when_that_is_not_said_again(server: RedisServer) -> None:
+    async with opened(server) as backend:
+        await backend.waker.follow(QUEUE)
+    (key,) = server.ask("KEYS", "*f:*").decode().split("\r\n")[2::2]
+    assert 0 < int(server.ask("TTL", key)[1:]) <= 60
+
+
 async def test_stores_with_different_prefixes_do_not_touch() -> None:
     server = SHARED.server()
     async with opened(server, "prefix=one-") as one, opened(server, "prefix=two-") as two:

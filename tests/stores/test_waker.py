@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from sukkal.model import QueueKey
+from sukkal.model import Message, QueueKey, View
 from sukkal.stores.contract import Backend, Waker
 
-from .samples import NOW, QUEUE
+from .samples import NOW, QUEUE, message
 
 OTHERS = [QueueKey("acme", "invoices"), QueueKey("umbrella", "orders")]
 
@@ -120,3 +121,103 @@ async def test_telling_before_anyone_listens_does_no_harm(waker: Waker) -> None:
     listener = Listener(waker)
     waker.tell(QUEUE, 2)
     await listener.hears((QUEUE, 2, 0.0))
+
+
+# --- messages themselves -----------------------------------------------------------------------------------
+
+
+class Follower:
+    """Remembers the messages it was told of."""
+
+    def __init__(self, waker: Waker) -> None:
+        self.told: list[tuple[QueueKey, Message]] = []
+        self._news = asyncio.Event()
+        waker.listen_to_messages(self._tell)
+
+    def _tell(self, queue: QueueKey, message: Message) -> None:
+        self.told.append((queue, message))
+        self._news.set()
+
+    async def until(self, queue: QueueKey, id: str) -> list[str]:
+        """The ids it was told of, once this one of that queue is among them."""
+        async with asyncio.timeout(10):
+            while (queue, id) not in ((queue, message.id) for queue, message in self.told):
+                self._news.clear()
+                await self._news.wait()
+        return [message.id for _, message in self.told]
+
+
+@pytest.fixture
+def follower(waker: Waker) -> Follower:
+    return Follower(waker)
+
+
+async def test_follower_is_told_of_messages_as_they_are_stored_and_in_their_order(
+    backend: Backend, waker: Waker, follower: Follower
+) -> None:
+    await waker.follow(QUEUE)
+    posted = [message("one", body=b"\x00 \r\n"), message("two", delay=60, client="c"), message("3 4", ttl=61)]
+    await backend.messages.append(QUEUE, posted, tell=True)
+    assert await follower.until(QUEUE, "3 4") == ["one", "two", "3 4"]
+    assert [replace(told, marker="") for _, told in follower.told] == posted
+
+
+async def test_follower_is_told_of_many_posts_in_the_order_of_the_queue(
+    backend: Backend, waker: Waker, follower: Follower
+) -> None:
+    await waker.follow(QUEUE)
+    await asyncio.gather(
+        *(backend.messages.append(QUEUE, [message(f"m{number}")], tell=True) for number in range(300))
+    )
+    told = await follower.until(QUEUE, "m299")
+    listed = await backend.messages.page(QUEUE, view=View(), after=None, limit=1000, now=NOW)
+    assert told == [each.id for each in listed]
+
+
+async def test_follower_is_not_told_of_what_is_not_to_be_told_nor_of_other_queues(
+    backend: Backend, waker: Waker, follower: Follower
+) -> None:
+    await waker.follow(QUEUE)
+    await backend.messages.append(QUEUE, [message("quiet")])
+    for other in OTHERS:
+        await backend.messages.append(other, [message("elsewhere")], tell=True)
+    await backend.messages.append(QUEUE, [message("told")], tell=True)
+    assert await follower.until(QUEUE, "told") == ["told"]
+
+
+async def test_follower_is_told_also_of_what_is_taken_at_once(
+    backend: Backend, waker: Waker, follower: Follower
+) -> None:
+    await waker.follow(QUEUE)
+    for number in range(20):
+        await asyncio.gather(
+            backend.messages.append(QUEUE, [message(f"m{number}")], tell=True),
+            backend.messages.pop(QUEUE, limit=5, now=NOW),
+        )
+    assert len(await follower.until(QUEUE, "m19")) == 20
+
+
+async def test_queue_is_followed_until_it_is_not(backend: Backend, waker: Waker, follower: Follower) -> None:
+    await asyncio.gather(*(waker.follow(QUEUE) for _ in range(3)))
+    await waker.follow(OTHERS[0])
+    waker.unfollow(QUEUE)
+    waker.unfollow(QUEUE)
+    await backend.messages.append(QUEUE, [message("unheard")], tell=True)
+    await backend.messages.append(OTHERS[0], [message("other")], tell=True)
+    assert await follower.until(OTHERS[0], "other") == ["other"]
+    await waker.follow(QUEUE)
+    await backend.messages.append(QUEUE, [message("heard")], tell=True)
+    assert await follower.until(QUEUE, "heard") == ["other", "heard"]
+
+
+async def test_following_and_watching_do_not_disturb_each_other(
+    backend: Backend, waker: Waker, follower: Follower, listener: Listener
+) -> None:
+    await asyncio.gather(waker.watch(QUEUE), waker.follow(QUEUE))
+    waker.unwatch(QUEUE)
+    await backend.messages.append(QUEUE, [message("one")], tell=True)
+    await follower.until(QUEUE, "one")
+    await waker.watch(QUEUE)
+    waker.unfollow(QUEUE)
+    waker.tell(QUEUE, 3)
+    await listener.hears((QUEUE, 3, 0.0))

@@ -56,7 +56,7 @@ async def test_messages_of_a_post_come_one_by_one_and_posts_in_their_order(site:
 async def test_nothing_is_pushed_before_the_message_is_stored(site: Site) -> None:
     async with site.connect() as listener, site.connect() as poster:
         await subscribed(listener)
-        gate = site.stage.messages.hold_after("append")
+        gate = site.stage.messages.hold_before("append")
         await poster.send(post("q", 1))
         await gate.reached()
         await ask(listener, text("queue_get", queue_name="q"))  # its reply is the next frame
@@ -294,7 +294,7 @@ async def test_subscriptions_go_with_their_connection(site: Site, how: str) -> N
                 socket.transport.abort()
         await until(lambda: len(site.sockets.connections) == 1 and not site.sockets._leaving)
         assert (await records(site), await records(site, "r")) == (2, 0)
-        assert not site.service.subscriptions._notifier.heard(QueueKey("acme", "r"))
+        assert not site.stage.waker.follows(QueueKey("acme", "r"))
         await ask(other, post("r", 1))
         await other.send(post("q", 2))
         frames = [await receive(other) for _ in range(2)]
@@ -313,7 +313,7 @@ async def test_connection_that_closes_while_it_subscribes_leaves_nothing(site: S
     gate.open()
     await until(lambda: not session.in_flight)
     assert await records(site) == 0
-    assert not site.service.subscriptions._notifier.heard(QueueKey("acme", "q"))
+    assert not site.stage.waker.follows(QueueKey("acme", "q"))
 
 
 async def test_life_of_a_subscription_ends_and_can_be_begun_again(site: Site) -> None:

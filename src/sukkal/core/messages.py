@@ -13,11 +13,10 @@ from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
 from sukkal.core.ids import is_id
-from sukkal.core.notifier import Notifier
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, Notice, QueueKey, View
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 
 REMEMBERED_PAGES = 4096
@@ -33,7 +32,6 @@ class Messages:
         limits: Limits,
         cipher: Cipher,
         compression: Compression,
-        notifier: Notifier,
         new_id: Callable[[float], str],
         *,
         delete_with_claim_id: bool = False,
@@ -44,7 +42,6 @@ class Messages:
         self._limits = limits
         self._cipher = cipher
         self._compression = compression
-        self._notifier = notifier
         self._new_id = new_id
         self._delete_with_claim_id = delete_with_claim_id
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
@@ -97,44 +94,36 @@ class Messages:
         def batch(queue: Attributes) -> list[Message]:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        key = QueueKey(ctx.project, request.queue)
-        stored = await self.append(key, batch, now=now)
-        if self._notifier.heard(key):
-            bodies = (bytes(new.body) for new in news)
-            self._notifier.posted(
-                key, [_notice(key, *each) for each in zip(bodies, stored, strict=True)], now=now
-            )
+        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
-        """Store messages of another queue as they are, and tell who listens to this one."""
+        """Store messages of another queue as they are."""
         await self.append(key, lambda _: messages, now=now)
-        if self._notifier.heard(key):
-            self._notifier.posted(key, [_notice(key, self._opened(m), m) for m in messages], now=now)
 
     async def append(
         self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
-    ) -> list[Message]:
+    ) -> None:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them. Answers what was stored.
+        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them.
         """
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
             messages = batch(entry.attributes)
             try:
-                await self._store.append(key, messages)
+                await self._store.append(key, messages, tell=True)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)
             if removals == self._catalog.removals:
-                return messages
+                return
             # Some queue was deleted meanwhile. If it was this one, the messages may have gone between
             # its record and its contents; storing them again under the same ids leaves one copy.
             current = await self._catalog.get(key, now=now)
             if current is not None and current.queue.version == entry.queue.version:
-                return messages
+                return
 
     def _message(self, ctx: Context, new: r.NewMessage, id_: str, queue: Attributes) -> Message:
         ttl = queue.default_ttl if new.ttl is UNSET else new.ttl
@@ -313,13 +302,3 @@ class Messages:
             raise Held(HELD_TEXT)
         await self._store.delete(key, ids, holder=holder, now=ctx.now)
         return None
-
-
-def _notice(key: QueueKey, body: bytes, stored: Message) -> Notice:
-    """What subscribers are told, at once also of what is delayed: the body as it was sent."""
-    return Notice(
-        queue=key.name,
-        body=body,
-        ttl=stored.ttl,
-        delay=round(stored.visible - stored.created),
-    )

@@ -1,15 +1,18 @@
 """Who is told of posts at once: listeners of this process, by queue.
 
-A listener hears of each message after it was stored, never before, in the order in which posts were done.
-Posts to queues that nobody listens to pay for one look into a dictionary.
+A listener hears of each message after it was stored, never before, in the order of the queue, whichever
+process it was posted through. The queues that somebody here listens to are followed over the store's line;
+posts to others cost nothing.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec import Struct
 
-from sukkal.model import Notice, QueueKey
+from sukkal.core.clock import Clock
+from sukkal.model import Message, Notice, QueueKey
+from sukkal.stores.contract import Waker
 
 log = logging.getLogger(__name__)
 
@@ -24,30 +27,44 @@ class Listener(Struct, frozen=True):
 
 
 class Notifier:
-    def __init__(self) -> None:
+    def __init__(self, waker: Waker, clock: Clock, opened: Callable[[list[Message]], list[Message]]) -> None:
+        """`opened` gives messages their bodies as they were sent."""
+        self._waker = waker
+        self._clock = clock
+        self._opened = opened
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}
+        waker.listen_to_messages(self._tell)
 
-    def heard(self, key: QueueKey) -> bool:
-        """Whether anybody listens to this queue."""
-        return key in self._listeners
-
-    def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
+    async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
+        """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""
         self._listeners.setdefault(key, {})[id_] = listener
+        try:
+            await self._waker.follow(key)
+        except BaseException:
+            self.forget(key, id_)
+            raise
 
     def forget(self, key: QueueKey, id_: str) -> None:
         """Let this one hear nothing more; it may have gone already."""
         listeners = self._listeners.get(key)
         if listeners is not None and listeners.pop(id_, None) is not None and not listeners:
             del self._listeners[key]
+            self._waker.unfollow(key)
 
-    def posted(self, key: QueueKey, notices: Sequence[Notice], *, now: float) -> None:
-        """Tell all who listen."""
-        for id_, listener in list(self._listeners.get(key, {}).items()):
+    def _tell(self, key: QueueKey, stored: Message) -> None:
+        """Tell all who listen, at once also of what is delayed."""
+        listeners = self._listeners.get(key)
+        if not listeners:
+            return
+        (message,) = self._opened([stored])
+        delay = round(message.visible - message.created)
+        notice = Notice(queue=key.name, body=message.body, ttl=message.ttl, delay=delay)
+        now = self._clock.now()
+        for id_, listener in list(listeners.items()):
             if listener.expires <= now:
                 self.forget(key, id_)
                 continue
             try:
-                for notice in notices:
-                    listener.hear(notice)
+                listener.hear(notice)
             except Exception:  # a listener's fault is not the poster's, nor other listeners'
                 log.exception("a listener to %s failed", key.name)

@@ -48,6 +48,7 @@ class Service:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
         limits = limits or Limits()
         control = control or backend
+        clock = clock or SystemClock()
         new_id = new_id or Mint()
         self._cipher = cipher = Cipher(encryption_key)
         catalog = Catalog(control.documents, limits)
@@ -55,14 +56,7 @@ class Service:
         self._backend = backend
         self._control = control
         self._limits = limits
-        self._waiting = waiting = Waiting(store, backend.waker, clock or SystemClock())
-        notifier = Notifier()
-        self.subscriptions = subscriptions = Subscriptions(
-            catalog, control.documents, limits, notifier, new_id
-        )
-        self._queues = queues = Containers(
-            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
-        )
+        self._waiting = waiting = Waiting(store, backend.waker, clock)
         self._messages = messages = Messages(
             catalog,
             store,
@@ -70,9 +64,15 @@ class Service:
             limits,
             cipher,
             Compression(compress_above),
-            notifier,
             new_id,
             delete_with_claim_id=delete_with_claim_id,
+        )
+        notifier = Notifier(backend.waker, clock, messages.opened)
+        self.subscriptions = subscriptions = Subscriptions(
+            catalog, control.documents, limits, notifier, new_id
+        )
+        self._queues = queues = Containers(
+            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id)
         health = Health((backend, control), queues, messages, claims)

@@ -24,7 +24,7 @@ from sukkal.core.attributes import RETRY_POLICY, check_retry_policy
 from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
 from sukkal.core.notifier import Hear, Listener, Notifier
-from sukkal.errors import Conflict, Invalid, NotFound
+from sukkal.errors import Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
 from sukkal.stores.contract import Documents, Shelf
@@ -106,9 +106,12 @@ class Subscriptions:
         if connection is not None:
             self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
             connection.subscriptions[key] = subscription.id
-            if self._connections.get(ctx.connection or "") is connection:
-                self._notifier.listen(key, subscription.id, Listener(connection.hear, ctx.now + ttl))
-            else:  # it closed meanwhile
+            try:
+                await self._notifier.listen(key, subscription.id, Listener(connection.hear, ctx.now + ttl))
+            except StoreUnavailable:
+                await self._remove(key, subscription.id, now=ctx.now)
+                raise
+            if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
                 await self._remove(key, subscription.id, now=ctx.now)
         return r.SubscriptionCreated(id=subscription.id)
 

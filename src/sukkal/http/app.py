@@ -37,7 +37,7 @@ Scope = MutableMapping[str, Any]
 Headers = Mapping[bytes, bytes]
 
 FORM = b"application/x-www-form-urlencoded"
-RETRY_AFTER = "2"  # seconds, for a caller that meets a server about to stop
+RETRY_AFTER = "2"  # seconds, for a caller whose request would be served later or elsewhere
 VARIES = line("vary", "Accept")
 CACHEABLE = line("cache-control", "max-age=86400") + VARIES
 MEDIA = (JSON, MSGPACK)
@@ -90,7 +90,8 @@ class HttpApp:
                 answer = _error(scope, refused.status, refused.document, refused.lines)
             except ServiceError as error:
                 document = {"title": error.title, "description": error.message}
-                answer = _error(scope, status_of(error), document)
+                status = status_of(error)
+                answer = _error(scope, status, document, _LATER if status == 503 else b"")
             except HungUp:
                 return
             except Exception:
@@ -297,12 +298,15 @@ def _method_not_allowed(allow: str) -> Refused:
     return Refused(405, "405 Method Not Allowed", None, line("allow", allow))
 
 
+_LATER = line("retry-after", RETRY_AFTER)
+
+
 def _stopping() -> Refused:
     return Refused(
         503,
         "Service temporarily unavailable",
         "The server is stopping. Please try again in a few seconds.",
-        line("retry-after", RETRY_AFTER) + CLOSE,
+        _LATER + CLOSE,
     )
 
 

@@ -1,6 +1,5 @@
 """Results → answers: a function for each operation that answers more than a status."""
 
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from sukkal.model import Edge, Message, Queue
 from sukkal.wire import links
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
+from sukkal.wire.shown import age, moment, popped
 
 LONGEST_LOCATION = 32 * 1024  # characters
 KEPT_PAGES = 256
@@ -31,16 +31,6 @@ class _Message(Struct, gc=False):
     ttl: int
     age: int
     body: Raw
-    checksum: str | UnsetType = UNSET
-
-
-class _Popped(Struct, gc=False):
-    id: str
-    age: int
-    ttl: int
-    body: Raw
-    claim_id: str | None
-    claim_count: int
     checksum: str | UnsetType = UNSET
 
 
@@ -170,8 +160,9 @@ class Renderers:
         def edge(found: Edge | None) -> _Edge | UnsetType:
             if found is None:
                 return UNSET
-            created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.created))
-            return _Edge(links.message(request.queue, found.id), _age(ctx, found.created), created)
+            return _Edge(
+                links.message(request.queue, found.id), age(ctx.now, found.created), moment(found.created)
+            )
 
         counts = _Counts(
             result.claimed,
@@ -251,16 +242,8 @@ class Renderers:
         if result is None:
             return Answer(204, media_type=self.media_type)
         messages = [
-            _Popped(
-                m.id,
-                _age(ctx, m.created),
-                m.ttl,
-                self._medium.show(m.body),
-                m.claim,
-                m.claim_count,
-                checksum(m.body) if self._checksums else UNSET,
-            )
-            for m in result.messages
+            popped(self._medium, message, now=ctx.now, checksums=self._checksums)
+            for message in result.messages
         ]
         return self._answer(200, _Messages(messages))
 
@@ -275,7 +258,7 @@ class Renderers:
     def _claim(self, ctx: Context, request: r.GetClaim, result: r.Claim) -> Answer:
         lease = result.lease
         claim = _Claim(
-            _age(ctx, lease.since),
+            age(ctx.now, lease.since),
             lease.ttl,
             self._wire(ctx, request.queue, result.messages),
             links.claim(request.queue, lease.id),
@@ -286,10 +269,6 @@ class Renderers:
 
     def _health(self, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Answer:
         return self._answer(200, result)
-
-
-def _age(ctx: Context, since: float) -> int:
-    return max(0, int(ctx.now - since))
 
 
 def _location(href: str) -> bytes:

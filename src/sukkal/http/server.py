@@ -173,7 +173,7 @@ class _Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _read_ahead(self) -> None:
-        """Read on though requests wait for their turn: who does not read does not see a caller go."""
+        """Read on though requests wait for their turn: else nobody would hear that the caller goes."""
         if 0 < len(self.pipeline) <= MOST_AHEAD and len(self.cycle.body) <= HIGH_WATER_LIMIT:
             self.flow.resume_reading()
 

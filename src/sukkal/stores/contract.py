@@ -36,11 +36,12 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> Awaitable[None]:
         """Add messages at the end, in order: all become visible together or none does.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
-        `claim` and `marker` of what is passed are ignored; `claim_count` is kept.
+        `claim` and `marker` of what is passed are ignored; `claim_count` is kept. With `tell`, those who
+        follow the queue are told of each message, see `Waker.follow`.
         """
         ...
 
@@ -184,12 +185,16 @@ class Documents(Protocol):
 Heard = Callable[[QueueKey, int | None, float], None]
 
 
+# Called with a queue and a message that was appended to it, as it is stored, but for its marker.
+Told = Callable[[QueueKey, Message], None]
+
+
 class Waker(Protocol):
     """A line between all who have the same store open: who has written tells, who waits hears.
 
-    What is heard is a hint to look again. It may come late, twice or for nothing; but whatever is told of a
-    queue is heard by everyone who watches it. A driver whose line was broken says for each queue watched that
-    something may have come.
+    Who watches a queue hears hints to look again. They may come late, twice or for nothing; but whatever is
+    told of a queue is heard by everyone who watches it. A driver whose line was broken says for each queue
+    watched that something may have come. Who follows a queue is told of the messages themselves.
     """
 
     def listen(self, heard: Heard) -> None:
@@ -217,6 +222,27 @@ class Waker(Protocol):
         To be told after the write, never before. A count of 0 says that listings may show more than they
         did, though there is nothing to claim. Costs nothing that anyone has to wait for.
         """
+        ...
+
+    # Messages themselves, for whom a listing comes too late: others may have taken them by then.
+
+    def listen_to_messages(self, told: Told) -> None:
+        """Have what is appended to followed queues called out, on the same event loop. One listener."""
+        ...
+
+    async def follow(self, queue: QueueKey) -> None:
+        """Be told of each message that anybody appends with `tell`, once this has returned.
+
+        After it was stored, never before, and in the order of the queue where the store promises one. A
+        message whose append was repeated may be told of twice. While a driver's line is broken nothing is
+        told, and that is not made up for. Following twice is following once. An append to a queue that
+        nobody follows costs next to nothing more, whatever its size. Raises StoreUnavailable when the line
+        cannot be had.
+        """
+        ...
+
+    def unfollow(self, queue: QueueKey) -> None:
+        """Be told no more, soon."""
         ...
 
 

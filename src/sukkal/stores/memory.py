@@ -112,17 +112,20 @@ class _Queue(Struct):
 class MemoryMessages:
     """The data plane; see `Messages` for what each verb promises."""
 
-    def __init__(self) -> None:
+    def __init__(self, waker: LocalWaker) -> None:
+        self._waker = waker
         self._queues: defaultdict[QueueKey, _Queue] = defaultdict(_Queue)
         self._sequence = count(1)
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> None:
         stored = self._queues[queue]
         for message in batch:
             if message.id not in stored.place_of:
                 place = next(self._sequence)
                 stored.add(place, replace(message, claim=None, marker=str(place)))
         self._forget_if_empty(queue)
+        if tell:
+            self._waker.appended(queue, batch)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -332,9 +335,10 @@ class MemoryBackend:
     traits: frozenset[Trait] = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE})
 
     def __init__(self) -> None:
-        self.messages: Messages = MemoryMessages()
+        waker = LocalWaker()
+        self.messages: Messages = MemoryMessages(waker)
         self.documents: Documents = MemoryDocuments()
-        self.waker: Waker = LocalWaker()
+        self.waker: Waker = waker
 
     async def ping(self) -> None:
         """Return at once: what lives in this process can be reached."""

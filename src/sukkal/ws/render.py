@@ -3,7 +3,6 @@
 Bodies are structs and plain values that any medium can write. The words are the API's.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from sukkal.model import Edge, Message, Subscription
 from sukkal.operations import Body, Operation
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
+from sukkal.wire.shown import age, moment, popped
 from sukkal.wire.status import status_of
 
 Rendered = tuple[int, Any]  # status, body
@@ -28,16 +28,6 @@ class _Message(Struct, gc=False):
     ttl: int
     age: int
     body: Raw
-    checksum: str | UnsetType = UNSET
-
-
-class _Popped(Struct, gc=False):
-    id: str
-    age: int
-    ttl: int
-    body: Raw
-    claim_id: str | None
-    claim_count: int
     checksum: str | UnsetType = UNSET
 
 
@@ -197,8 +187,7 @@ class Renderers:
         def edge(found: Edge | None) -> _Edge | UnsetType:
             if found is None:
                 return UNSET
-            created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.created))
-            return _Edge(found.id, _age(ctx, found.created), created)
+            return _Edge(found.id, age(ctx.now, found.created), moment(found.created))
 
         total = result.claimed + result.free
         counts = _Counts(result.claimed, result.free, total, edge(result.oldest), edge(result.newest))
@@ -211,7 +200,7 @@ class Renderers:
             message.id,
             claim,
             message.ttl,
-            _age(ctx, message.created),
+            age(ctx.now, message.created),
             medium.show(message.body),
             checksum(message.body) if self._checksums else UNSET,
         )
@@ -233,16 +222,7 @@ class Renderers:
         if result is None:
             return 204, {}
         messages = [
-            _Popped(
-                m.id,
-                _age(ctx, m.created),
-                m.ttl,
-                medium.show(m.body),
-                m.claim,
-                m.claim_count,
-                checksum(m.body) if self._checksums else UNSET,
-            )
-            for m in result.messages
+            popped(medium, message, now=ctx.now, checksums=self._checksums) for message in result.messages
         ]
         return 200, _Messages(messages)
 
@@ -257,7 +237,7 @@ class Renderers:
     def _claim(self, medium: Medium, ctx: Context, _request: r.GetClaim, result: r.Claim) -> Rendered:
         lease = result.lease
         messages = [self._message(medium, ctx, message, lease.id) for message in result.messages]
-        return 200, _Claim(_age(ctx, lease.since), lease.ttl, messages)
+        return 200, _Claim(age(ctx.now, lease.since), lease.ttl, messages)
 
     def _renewed_claim(
         self, _medium: Medium, _ctx: Context, request: r.RenewClaim, _result: None
@@ -297,17 +277,13 @@ class Renderers:
         return 200, result
 
 
-def _age(ctx: Context, since: float) -> int:
-    return max(0, int(ctx.now - since))
-
-
 def _shown(ctx: Context, found: Subscription) -> _Subscription:
     return _Subscription(
         found.id,
         found.source,
         found.subscriber,
         found.ttl,
-        _age(ctx, found.created),
+        age(ctx.now, found.created),
         found.options,
         found.confirmed,
     )

@@ -1,6 +1,9 @@
--- ARGV[3] where a new sequence starts, then for each message: id, content, expires, when its delay ends or
--- "", claims so far. A message whose id is there already is left alone.
-local amount = (#ARGV - 3) / 5
+-- KEYS[13] is there when somebody follows the queue, and the channel for that. ARGV[3] where a new sequence
+-- starts, [4] "1" to tell who follows, then for each message: id, content, expires, when its delay ends or "",
+-- claims so far. A message whose id is there already is left alone.
+local followed = KEYS[13]
+local amount = (#ARGV - 4) / 5
+local told = ARGV[4] == '1' and call('EXISTS', followed) == 1
 local fresh = call('EXISTS', content) == 0
 local place = call('INCRBY', sequence, amount) - amount
 if fresh then
@@ -12,16 +15,17 @@ if fresh then
   end
 end
 local added, soonest = 0, nil
-for first = 4, #ARGV, 5 do
+local expiries, readies = {}, {}
+for first = 5, #ARGV, 5 do
   local id, body, expires, visible, claims = unpack(ARGV, first, first + 4)
   place = place + 1
   local written = string.format('%.0f', place)
   if call('HSETNX', content, id, written .. ' ' .. body) == 1 then
     added = added + 1
-    call('ZADD', expiry, expires, id)
+    expiries[#expiries + 1], expiries[#expiries + 2] = expires, id
     local due = expires
     if visible == '' then
-      call('ZADD', ready, written, id)
+      readies[#readies + 1], readies[#readies + 2] = written, id
     else
       call('ZADD', delayed, written, id)
       call('ZADD', arrivals, visible, id)
@@ -32,12 +36,17 @@ for first = 4, #ARGV, 5 do
     if claims ~= '0' then
       call('HSET', state, id, claims .. ' - - 0 - ')
     end
+    if told then
+      call('PUBLISH', followed, #id .. ' ' .. id .. written .. ' ' .. body)
+    end
     if not soonest or tonumber(due) < tonumber(soonest) then
       soonest = due
     end
   end
 end
 if added > 0 then
+  several('ZADD', expiry, expiries)
+  several('ZADD', ready, readies)
   call('HINCRBY', tally, 'total', added)
   call('ZADD', agenda, 'LT', soonest, queue)
 end

@@ -32,7 +32,10 @@ for number = 1, #rows, 2 do
   places[number], places[number + 1] = rows[number + 1], rows[number]
   dues[number], dues[number + 1] = due, rows[number]
 end
-local states, ends = gather('HMGET', state, ids), gather('ZMSCORE', expiry, ids)
+local states, ends = gather('HMGET', state, ids), nil
+if call('ZCOUNT', expiry, '-inf', '(' .. due) > 0 then -- of the whole queue; else none of these is to outlive itself
+  ends = gather('ZMSCORE', expiry, ids)
+end
 local kept, extended = {}, {}
 for number, id in ipairs(ids) do
   local known = states[number]
@@ -42,7 +45,7 @@ for number, id in ipairs(ids) do
   else
     known = '1 - - 0 ' .. this .. ' ' .. claim
   end
-  if tonumber(ends[number]) < tonumber(due) then
+  if ends and tonumber(ends[number]) < tonumber(due) then
     known = outlived(known, longer, later)
     extended[#extended + 1] = later
     extended[#extended + 1] = id

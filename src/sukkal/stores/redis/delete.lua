@@ -10,10 +10,14 @@ for number = 6, first - 1 do
   claims[ARGV[number]] = true
 end
 local deleted, free, taken, ended = {}, {}, {}, {}
+local asked = {}
 for number = first, #ARGV do
-  local id = ARGV[number]
-  if call('HEXISTS', content, id) == 1 then
-    local claim = claim_of(call('HGET', state, id))
+  asked[#asked + 1] = ARGV[number]
+end
+for number, known in ipairs(gather('HMGET', state, asked)) do
+  local id = asked[number]
+  if known or call('HEXISTS', content, id) == 1 then -- there is no state without a message
+    local claim = claim_of(known)
     if claim == '' then
       if unclaimed or anyone then
         free[#free + 1], deleted[#deleted + 1] = id, id

@@ -28,6 +28,8 @@ Of a queue (ids are those of its messages):
                     places, and the markers made of them, go on growing also after this has gone, a day after
                     the queue's last message
     p   string      for seconds: what a pop has taken out, until its caller has it
+    f   string      empty, for a minute: some process follows the queue, and is told of each message on the
+                    channel of the same name
 
 Of a shelf (kind and project, written like project and name above):
 
@@ -81,7 +83,7 @@ def command(*arguments: bytes) -> bytes:
 class Home:
     """Where one queue or shelf is kept: partition, keys and name on the agenda, ready to be sent."""
 
-    __slots__ = ("keys", "letter", "member", "name", "partition", "tag")
+    __slots__ = ("followed", "keys", "letter", "member", "name", "partition", "tag")
 
     def __init__(
         self, tag: bytes, partition: int, kinds: tuple[bytes, ...], letter: bytes, name: bytes
@@ -90,6 +92,7 @@ class Home:
         self.tag = tag
         self.letter = letter
         self.name = name
+        self.followed = b"%bf:%b" % (tag, name)
         keys = [tag + kind + name for kind in kinds]
         keys.append(tag + b"agenda")
         if letter == b"q":

@@ -52,11 +52,11 @@ class RedisMessages:
         self._layout = layout
         self._name = names
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> None:
         if not batch:
             return
         home = self._layout.queue(queue)
-        arguments = [b"", first_place(batch[0].created)]
+        arguments = [b"", first_place(batch[0].created), b"%d" % tell]
         for m in batch:
             arguments += (
                 m.id.encode(),
@@ -65,7 +65,8 @@ class RedisMessages:
                 number(m.visible) if m.visible > m.created else b"",
                 b"%d" % m.claim_count,
             )
-        await self._servers.call(home.partition, scripts.APPEND.on(home, *arguments), write=True)
+        packed = scripts.APPEND.on(home, *arguments, key=home.followed)
+        await self._servers.call(home.partition, packed, write=True)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float

@@ -7,6 +7,10 @@ if more then
   return AGAIN
 end
 local after, limit, without = ARGV[3], tonumber(ARGV[4]), ARGV[7]
+if without == '' and ARGV[5] ~= '1' and ARGV[6] ~= '1' then -- the places stand in the contents
+  local ids = call('ZRANGEBYSCORE', ready, '(' .. after, '+inf', 'LIMIT', 0, limit)
+  return {ids, gather('HMGET', content, ids), gather('HMGET', state, ids), ''}
+end
 local sources = {ready}
 if ARGV[5] == '1' then
   sources[#sources + 1] = held
@@ -43,9 +47,6 @@ local function left_out(body)
 end
 
 local ids, bodies, looked, portion = {}, {}, 0, limit
-if without ~= '' then
-  portion = math.max(limit, 50)
-end
 while true do
   local found, places = following(portion)
   local contents = gather('HMGET', content, found)
@@ -62,4 +63,5 @@ while true do
   if looked >= WINDOW then
     return {ids, bodies, gather('HMGET', state, ids), after}
   end
+  portion = math.max(50, math.min(2 * portion, 500)) -- many are left out
 end

@@ -40,7 +40,7 @@ def _of_shelves(name: str) -> Script:
     return Script(_DIRECTORY / "shelf", name, 5)
 
 
-APPEND = _of_queues("append")
+APPEND = _of_queues("append", 13)
 PAGE = _of_queues("page")
 FETCH = _of_queues("fetch")
 CLAIM = _of_queues("claim")

@@ -5,24 +5,30 @@ connection was lost, everybody who waits is told to look, once it is back.
 
 What is told travels with the other calls of the turn. If it could not be sent, because the connection broke
 just after the write it tells of, it is sent when there is one again, as "any number".
+
+Messages are told of by the append itself, if a key says that somebody follows the queue. That key lasts for a
+minute, so that nobody is told for long for whom the process that asked has died.
 """
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 
 from sukkal.errors import StoreUnavailable
 from sukkal.model import QueueKey
-from sukkal.stores.contract import Heard
-from sukkal.stores.redis.layout import Layout, command, number
+from sukkal.stores.contract import Heard, Told
+from sukkal.stores.redis.layout import Layout, command, message, number
 from sukkal.stores.redis.link import Link, Reply
-from sukkal.stores.redis.node import Node
+from sukkal.stores.redis.node import Node, ignore
 from sukkal.stores.redis.servers import Servers
 
 HEARTBEAT = 1.0  # seconds between looks whether the line still stands
 PAUSE = 0.2  # seconds between attempts to tell what could not be told
 MOST_UNTOLD = 10_000  # queues
 ATTEMPTS = 3  # to subscribe
+FOLLOWED = 60  # seconds that a queue counts as followed, unless that is said again
+FOLLOW_EVERY = 20  # heartbeats
 
 
 class _Ear(Link):
@@ -64,6 +70,11 @@ class _Ear(Link):
                 confirmed.set_result(None)
 
 
+def _following(channel: bytes) -> bytes:
+    """The command by which a queue counts as followed."""
+    return command(b"SET", channel, b"", b"EX", b"%d" % FOLLOWED)
+
+
 class RedisWaker:
     """See `Waker`."""
 
@@ -73,6 +84,8 @@ class RedisWaker:
         self._timeout = timeout
         self._heard: Heard | None = None
         self._watched: dict[bytes, QueueKey] = {}  # by channel
+        self._told: Told | None = None
+        self._followed: dict[bytes, QueueKey] = {}  # likewise
         self._ear: _Ear | None = None  # the newest
         self._node: Node | None = None  # from the first watch on
         self._heartbeat: asyncio.Task[None] | None = None
@@ -85,6 +98,9 @@ class RedisWaker:
     async def watch(self, queue: QueueKey) -> None:
         channel = self._channel(queue)
         self._watched[channel] = queue
+        await self._subscribe(channel)
+
+    async def _subscribe(self, channel: bytes) -> None:
         if self._node is None:
             self._node = Node("The line to Redis", self._connect)
             self._heartbeat = asyncio.create_task(self._beat(self._node))
@@ -99,8 +115,10 @@ class RedisWaker:
         raise StoreUnavailable("The line to Redis is lost again and again.")
 
     def unwatch(self, queue: QueueKey) -> None:
-        channel = self._channel(queue)
-        if self._watched.pop(channel, None) is not None and self._ear is not None:
+        self._unsubscribe(self._channel(queue), self._watched)
+
+    def _unsubscribe(self, channel: bytes, wanted: dict[bytes, QueueKey]) -> None:
+        if wanted.pop(channel, None) is not None and self._ear is not None:
             self._ear.unsubscribe(channel)
 
     def wanted(self, queue: QueueKey) -> bool:
@@ -117,12 +135,27 @@ class RedisWaker:
         else:
             told.add_done_callback(lambda told: self._remember(queue, due) if told.exception() else None)
 
+    def listen_to_messages(self, told: Told) -> None:
+        self._told = told
+
+    async def follow(self, queue: QueueKey) -> None:
+        channel = self._layout.queue(queue).followed
+        self._followed[channel] = queue
+        await self._subscribe(channel)
+        await self._servers.call(self._layout.queue(queue).partition, _following(channel))
+
+    def unfollow(self, queue: QueueKey) -> None:
+        self._unsubscribe(self._layout.queue(queue).followed, self._followed)
+
     def hear(self, channel: bytes, said: bytes) -> None:
         """Pass on what arrived on a channel."""
-        queue = self._watched.get(channel)
-        if queue is not None and self._heard is not None:
+        if (queue := self._watched.get(channel)) is not None and self._heard is not None:
             count, _, due = said.partition(b" ")
             self._heard(queue, int(count) if count else None, float(due))
+        elif (queue := self._followed.get(channel)) is not None and self._told is not None:
+            length, _, rest = said.partition(b" ")
+            end = int(length)
+            self._told(queue, message(rest[:end].decode(), rest[end:], None))
 
     async def close(self) -> None:
         for task in (self._heartbeat, self._telling):
@@ -144,7 +177,8 @@ class RedisWaker:
         assert isinstance(link, _Ear)
         again = self._ear is not None
         self._ear = link
-        await link.subscribe(*self._watched)
+        await link.subscribe(*self._watched, *self._followed)
+        self._follow_on()
         if again and self._heard is not None:
             for queue in list(self._watched.values()):
                 self._heard(queue, None, 0.0)
@@ -152,11 +186,20 @@ class RedisWaker:
 
     async def _beat(self, node: Node) -> None:
         """Ask for a sign of life now and then: a line that is dead looks like one on which nobody speaks."""
-        while True:
+        for beat in itertools.count(1):
             await asyncio.sleep(HEARTBEAT)
             if node.link is not None:
                 with contextlib.suppress(Exception):
                     await node.link.send(command(b"PING"))
+                if beat % FOLLOW_EVERY == 0:
+                    self._follow_on()
+
+    def _follow_on(self) -> None:
+        """Say again what is followed."""
+        for channel, queue in self._followed.items():
+            said = self._servers.send(self._layout.queue(queue).partition, _following(channel))
+            if said is not None:
+                said.add_done_callback(ignore)
 
     # --- telling later -------------------------------------------------------------------------------
 

@@ -31,14 +31,15 @@ class SqliteBackend:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 self._database = Database(path, durable=durable, vfs=vfs)
                 undo.callback(self._database.abandon)
-                self.messages: Messages = SqliteMessages(self._database)
+                waker = LocalWaker()
+                self.messages: Messages = SqliteMessages(self._database, waker)
                 self.documents: Documents = SqliteDocuments(self._database)
             except apsw.BusyError as exc:
                 raise StoreInUse(f"Another process is using the store {path}.") from exc
             except (apsw.Error, OSError, UnusableFile) as exc:
                 raise StoreUnavailable(f"The store {path} cannot be opened: {exc}") from exc
             undo.pop_all()
-        self.waker: Waker = LocalWaker()
+        self.waker: Waker = waker
         self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
         if durable:
             self.traits |= {Trait.DURABLE}

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
+from sukkal.stores.local_waker import LocalWaker
 from sukkal.stores.sqlite.boxes import Box, Boxes
 from sukkal.stores.sqlite.database import Database
 from sukkal.stores.sqlite.pages import Pages
@@ -98,15 +99,23 @@ def _message(row: Row) -> Message:
 class SqliteMessages:
     """Every public verb is one step of the database; the steps below them are plain functions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, waker: LocalWaker) -> None:
         self._database = database
+        self._waker = waker
         self._execute: Callable[..., Any] = database.execute
         self._boxes = Boxes(database)
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
-        return self._database.write(self._append, queue, batch)
+    def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> Awaitable[None]:
+        stored = self._database.write(self._append, queue, batch)
+        if tell and self._waker.follows(queue):
+            stored.add_done_callback(lambda stored: self._tell(queue, batch, stored))
+        return stored
+
+    def _tell(self, queue: QueueKey, batch: Sequence[Message], stored: asyncio.Future[None]) -> None:
+        if not stored.cancelled() and stored.exception() is None:
+            self._waker.appended(queue, batch)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float

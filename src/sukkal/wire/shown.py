@@ -1,0 +1,43 @@
+"""What every transport shows alike: messages that were popped, ages, moments."""
+
+import time
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from sukkal.model import Message
+from sukkal.wire.checksum import checksum
+from sukkal.wire.media import Medium
+
+
+class Popped(Struct, gc=False):
+    """A message that was taken out: nothing refers to it any more."""
+
+    id: str
+    age: int
+    ttl: int
+    body: Raw
+    claim_id: str | None
+    claim_count: int
+    checksum: str | UnsetType = UNSET
+
+
+def popped(medium: Medium, message: Message, *, now: float, checksums: bool) -> Popped:
+    return Popped(
+        message.id,
+        age(now, message.created),
+        message.ttl,
+        medium.show(message.body),
+        message.claim,
+        message.claim_count,
+        checksum(message.body) if checksums else UNSET,
+    )
+
+
+def age(now: float, since: float) -> int:
+    """Whole seconds; none of what is to come yet, as the clock may have been set back."""
+    return max(0, int(now - since))
+
+
+def moment(when: float) -> str:
+    """Seconds since the epoch as a date and time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
