@@ -2,7 +2,7 @@
 # only when the lock has changed. ARGS= passes options on: make run ARGS="--port 9999".
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults docs lock venv clean
+.PHONY: help run test check bench bench-gate faults docs lock venv clean
 
 # Tried in this order; the first that runs and is new enough is taken.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/.runtime ## start the service on 127.0.0.1:8888, data in ./data
 	@exec $(BIN)/sukkal serve --data-dir ./data $(ARGS)
@@ -28,6 +28,9 @@ check: $(VENV)/.dev ## lint, formatting, types, import rules
 
 bench: $(VENV)/.dev ## measure speed beside a bare echo app
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-gate: $(VENV)/.dev ## compare the speed of this tree with that of the commit it is based on
+	$(BIN)/python bench/gate.py $(ARGS)
 
 faults: $(VENV)/.dev ## kill, fill, cut power, hang up: the long way
 	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults -o faulthandler_timeout=3600 $(ARGS)

@@ -12,10 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import proc
+import wire
+from msgspec import Raw
 from scenarios import SHALLOW, Bench, Figures, Measured, Result, store_some
 from servers import Redis, Server
 
+from sukkal.core.context import Context
+from sukkal.core.service import Service
 from sukkal.model import Message, QueueKey
+from sukkal.operations import BY_NAME
+from sukkal.requests import NewMessage, PostMessages
 from sukkal.stores.contract import Backend, Shelf
 from sukkal.stores.registry import open_backend
 
@@ -99,6 +105,39 @@ def _timed(
 
 def _cpu(server: Server, redis: Redis) -> tuple[float, float]:
     return sum(map(proc.cpu_seconds, server.pids)), proc.cpu_seconds(redis.pid)
+
+
+def where(bench: Bench) -> Iterator[Result]:
+    """Where the CPU time of a post goes. Differences between runs: on Redis, in memory, and without HTTP."""
+    core = asyncio.run(_core_us())
+    with bench.sukkal("--store", "memory:") as server:
+        rounds = [bench.timed(server, "post", connections=32) for _ in range(bench.scale.rounds)]
+        in_memory = statistics.median(each["server_cpu_us"] for each in rounds)
+    with _started(bench) as (server, redis):
+        title = "Redis, everysec: CPU time of a post"
+        shared = _timed(bench, "redis-where", title, server, redis, "post").figures
+    parts = {
+        "HTTP": in_memory - core,
+        "core": core,
+        "driver": shared["service_us"] - in_memory,
+        "Redis": shared["redis_us"],
+    }
+    bench.say(", ".join(f"{name} {spent:.1f} µs" for name, spent in parts.items()))
+    yield Result("redis-where", title, parts)
+
+
+async def _core_us(count: int = 20_000) -> float:
+    """CPU time of a post without a transport, on the store in memory, in µs."""
+    service = Service(await open_backend("memory:"))
+    operation, request = BY_NAME["messages.post"], PostMessages
+    messages = [NewMessage(body=Raw(wire.BODY))]
+    begun = 0.0
+    for number in range(2 * count):
+        if number == count:  # warm by now
+            begun = time.process_time()
+        ctx = Context(project="bench", client="c", request_id="r", now=time.time())
+        await service.call(operation, ctx, request(queue="bench", messages=messages))
+    return (time.process_time() - begun) / count * 1e6
 
 
 def depth(bench: Bench) -> Iterator[Result]:
@@ -209,5 +248,6 @@ SCENARIOS: dict[str, Scenario] = {
         "cycle": cycle,
         "depth": depth,
         "memory": memory,
+        "where": where,
     }.items()
 }

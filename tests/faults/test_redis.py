@@ -141,9 +141,7 @@ async def test_redis_that_hangs_is_answered_for_in_time_and_found_again(tmp_path
     with started(*DURABLE) as redis:
         async with service(tmp_path, f"{redis.uri}/?timeout={TIMEOUT}") as server:
             before = {pid: resident(pid) for pid in worker_pids(server)}
-            load = await under_load(
-                record, server, chance, lambda: hang(redis), lambda: redis.signal(signal.SIGCONT)
-            )
+            load = await under_load(record, server, chance, lambda: pause(redis), lambda: None)
             assert sum(number for (_, status), number in load.answers.items() if status == 503)
             assert load.slowest < ANSWERED_WITHIN
             for pid, memory in before.items():
@@ -152,9 +150,9 @@ async def test_redis_that_hangs_is_answered_for_in_time_and_found_again(tmp_path
             server.check()
 
 
-def hang(redis: RedisServer) -> None:
-    redis.signal(signal.SIGSTOP)
-    time.sleep(PAUSE)  # what is tested: no condition to wait for
+def pause(redis: RedisServer) -> None:
+    with redis.stopped():
+        time.sleep(PAUSE)  # what is tested: no condition to wait for
 
 
 def resident(pid: int) -> int:
@@ -169,8 +167,7 @@ async def test_callers_of_a_redis_that_hangs_are_refused_and_none_hangs(tmp_path
         async with service(tmp_path, f"{redis.uri}/?timeout={TIMEOUT}") as server:
             await until_served(server)
             before = {pid: resident(pid) for pid in worker_pids(server)}
-            redis.signal(signal.SIGSTOP)
-            try:
+            with redis.stopped():
                 record, chance = Record(), random.Random(seed())
                 crowd = [Load(record, server.port, chance) for _ in range(8)]
                 ends = asyncio.get_running_loop().time() + PAUSE
@@ -182,8 +179,6 @@ async def test_callers_of_a_redis_that_hangs_are_refused_and_none_hangs(tmp_path
                 for load in crowd:
                     load.watch(stop_in_time(load))
                 await asyncio.gather(*(load.run() for load in crowd))
-            finally:
-                redis.signal(signal.SIGCONT)
             statuses = {status for load in crowd for _, status in load.answers}
             assert statuses == {503}
             assert max(load.slowest for load in crowd) < ANSWERED_WITHIN

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from .victim import LONG, Victim, seed, victim
 
@@ -55,7 +55,7 @@ class Crowd:
         """Connect, post until it breaks, and again."""
         while not self.stopping:
             port = await self.port
-            with contextlib.suppress(OSError, ConnectionClosed, EOFError):
+            with contextlib.suppress(OSError, ConnectionClosed, InvalidMessage, EOFError):
                 async with connect(
                     f"ws://127.0.0.1:{port}/", compression=None, open_timeout=PATIENCE
                 ) as socket:

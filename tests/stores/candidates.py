@@ -1,5 +1,6 @@
 """Every store the suite runs on. A further store is one line here."""
 
+import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,12 @@ STORES: dict[str, Callable[[], str]] = {
     "redis+sentinel": lambda: _apart(SHARED.sentinel_group().uri),
     "redis+cluster": lambda: _apart(SHARED.cluster().uri),
 }
+
+# These are a dozen processes, with the scripts and promises of "redis". The whole suite runs on them in CI
+# and in the long form, else the random agreement, and what is told in test_redis_groups.py.
+GROUPS = ("redis+sentinel", "redis+cluster")
+THOROUGH = bool(os.environ.get("NOTHING_IS_MISSING")) or os.environ.get("SUKKAL_LONG") == "1"
+CONFORMING = [name for name in STORES if THOROUGH or name not in GROUPS]
 
 
 async def open_store(name: str, directory: Path) -> Backend:

@@ -17,6 +17,7 @@ from .samples import NOW, QUEUE, ids, lease, message, walk
 QUEUES = [QueueKey("acme", f"q{number}") for number in range(30)]  # some on each node of a cluster
 QUICK = "timeout=1&connect_timeout=1"
 SAFE = f"{QUICK}&min_replicas=1&replica_timeout=1"
+PATIENT = "timeout=30&connect_timeout=30&min_replicas=1&replica_timeout=30"
 
 
 @pytest.fixture(params=[sentinel_group, cluster])
@@ -129,7 +130,7 @@ async def test_primary_that_hangs_is_replaced(group: Group) -> None:
 
 async def test_slot_that_moves_away_is_followed() -> None:
     with cluster(*DURABLE, patience=5) as group:
-        async with opened(group) as backend:
+        async with opened(group, PATIENT) as backend:
             await asyncio.gather(*(backend.messages.append(queue, [message("m1")]) for queue in QUEUES))
             for replica in group.members[3:]:
                 assert replica.ask("CLUSTER", "FAILOVER") == b"+OK\r\n"

@@ -4,6 +4,7 @@ when the command runs, so that help is instant."""
 import click
 
 from sukkal import __version__
+from sukkal.cli.bench import bench
 from sukkal.cli.serve import serve
 from sukkal.cli.settings import settings
 
@@ -14,5 +15,6 @@ def main() -> None:
     """A multi-tenant messaging service that speaks the OpenStack Messaging API v2."""
 
 
+main.add_command(bench)
 main.add_command(serve)
 main.add_command(settings)
