@@ -33,7 +33,7 @@ bench-gate: $(VENV)/.dev ## compare the speed of this tree with that of the comm
 	$(BIN)/python bench/gate.py $(ARGS)
 
 faults: $(VENV)/.dev ## kill, fill, cut power, hang up: the long way
-	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults $(ARGS)
+	SUKKAL_LONG=1 $(BIN)/python -m pytest -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 docs: $(VENV)/.dev ## regenerate the generated pages
 	$(BIN)/python docs/generate.py $(ARGS)

@@ -35,6 +35,7 @@ from sukkal.ws.responder import Responder
 log = logging.getLogger("sukkal")
 
 HIGHEST_PORT = 65535
+GIVEN_UP_AFTER = 60.0  # seconds a peer may leave what was sent to it unacknowledged, or take nothing more
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
 
 Result = TypeVar("Result")
@@ -394,6 +395,8 @@ def _listen(host: str, port: int, *, flag: str = "--port", shared: bool = False)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections inherit it; elsewhere they last until TCP gives up
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(GIVEN_UP_AFTER * 1000))
     try:
         listener.bind((host, port))
     except OSError as exc:

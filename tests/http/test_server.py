@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from until import until
 
+import sukkal.server
 from sukkal.http.answer import EXCHANGE
 from sukkal.http.server import KEEP_ALIVE, MOST_AHEAD, Server
 
@@ -137,6 +138,24 @@ async def test_connection_that_waits_for_its_answer_is_not_idle(server: tuple[Se
 
 
 @pytest.mark.faults
+@pytest.mark.faults
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="TCP gives up when it likes here")
+async def test_peer_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is gone and could not say so: else its answer, or its stream, would be kept for hours."""
+    monkeypatch.setattr(sukkal.server, "GIVEN_UP_AFTER", 0.2)
+    with sukkal.server._listen("127.0.0.1", 0) as listener:
+        server = Server(application)
+        serving = asyncio.create_task(server.serve([listener]))
+        await server.ready.wait()
+        async with connected(listener.getsockname()[1]) as (_, writer):
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(get("/big"))
+            await until(lambda: server.server_state.connections)
+            await until(lambda: not server.server_state.connections)
+        server.should_exit = True
+        await serving
+
+
 @pytest.mark.parametrize("behind", [1, MOST_AHEAD])
 @pytest.mark.parametrize("when", ["at once", "later"])
 async def test_request_is_told_that_its_caller_went_also_when_others_wait_behind_it(
