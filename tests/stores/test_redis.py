@@ -358,24 +358,24 @@ async def test_followers_are_told_of_appends_by_others_also_after_the_line_was_l
         await one.waker.follow(QUEUE)
         await one.waker.watch(QUEUE)
         async with asyncio.timeout(20):
-            await other.messages.append(QUEUE, numbered(1), tell=True)
+            await other.messages.append(QUEUE, numbered(1))
             assert await told.get() == (QUEUE, "m00000")
             server.kill()
             server.start()
             await again.wait()  # what follows the queue is sent before
             await one.ping()
-            await other.messages.append(QUEUE, numbered(1, first=1), tell=True)
+            await other.messages.append(QUEUE, numbered(1, first=1))
             assert await told.get() == (QUEUE, "m00001")
 
 
 async def test_nothing_is_published_where_nobody_follows(server: RedisServer) -> None:
     async with opened(server) as backend:
-        await backend.messages.append(QUEUE, numbered(3), tell=True)
+        await backend.messages.append(QUEUE, numbered(3))
         other = QueueKey("acme", "followed")
         await backend.waker.follow(other)
-        await backend.messages.append(QUEUE, numbered(3, first=3), tell=True)
+        await backend.messages.append(QUEUE, numbered(3, first=3))
         assert b"cmdstat_publish" not in server.ask("INFO", "commandstats")
-        await backend.messages.append(other, numbered(3), tell=True)
+        await backend.messages.append(other, numbered(3))
         assert b"cmdstat_publish:calls=3" in server.ask("INFO", "commandstats")
 
 

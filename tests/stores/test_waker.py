@@ -157,7 +157,7 @@ async def test_follower_is_told_of_messages_as_they_are_stored_and_in_their_orde
 ) -> None:
     await waker.follow(QUEUE)
     posted = [message("one", body=b"\x00 \r\n"), message("two", delay=60, client="c"), message("3 4", ttl=61)]
-    await backend.messages.append(QUEUE, posted, tell=True)
+    await backend.messages.append(QUEUE, posted)
     assert await follower.until(QUEUE, "3 4") == ["one", "two", "3 4"]
     assert [replace(told, marker="") for _, told in follower.told] == posted
 
@@ -166,22 +166,19 @@ async def test_follower_is_told_of_many_posts_in_the_order_of_the_queue(
     backend: Backend, waker: Waker, follower: Follower
 ) -> None:
     await waker.follow(QUEUE)
-    await asyncio.gather(
-        *(backend.messages.append(QUEUE, [message(f"m{number}")], tell=True) for number in range(300))
-    )
+    await asyncio.gather(*(backend.messages.append(QUEUE, [message(f"m{number}")]) for number in range(300)))
     told = await follower.until(QUEUE, "m299")
     listed = await backend.messages.page(QUEUE, view=View(), after=None, limit=1000, now=NOW)
     assert told == [each.id for each in listed]
 
 
-async def test_follower_is_not_told_of_what_is_not_to_be_told_nor_of_other_queues(
+async def test_follower_is_not_told_of_other_queues(
     backend: Backend, waker: Waker, follower: Follower
 ) -> None:
     await waker.follow(QUEUE)
-    await backend.messages.append(QUEUE, [message("quiet")])
     for other in OTHERS:
-        await backend.messages.append(other, [message("elsewhere")], tell=True)
-    await backend.messages.append(QUEUE, [message("told")], tell=True)
+        await backend.messages.append(other, [message("elsewhere")])
+    await backend.messages.append(QUEUE, [message("told")])
     assert await follower.until(QUEUE, "told") == ["told"]
 
 
@@ -191,7 +188,7 @@ async def test_follower_is_told_also_of_what_is_taken_at_once(
     await waker.follow(QUEUE)
     for number in range(20):
         await asyncio.gather(
-            backend.messages.append(QUEUE, [message(f"m{number}")], tell=True),
+            backend.messages.append(QUEUE, [message(f"m{number}")]),
             backend.messages.pop(QUEUE, limit=5, now=NOW),
         )
     assert len(await follower.until(QUEUE, "m19")) == 20
@@ -202,11 +199,11 @@ async def test_queue_is_followed_until_it_is_not(backend: Backend, waker: Waker,
     await waker.follow(OTHERS[0])
     waker.unfollow(QUEUE)
     waker.unfollow(QUEUE)
-    await backend.messages.append(QUEUE, [message("unheard")], tell=True)
-    await backend.messages.append(OTHERS[0], [message("other")], tell=True)
+    await backend.messages.append(QUEUE, [message("unheard")])
+    await backend.messages.append(OTHERS[0], [message("other")])
     assert await follower.until(OTHERS[0], "other") == ["other"]
     await waker.follow(QUEUE)
-    await backend.messages.append(QUEUE, [message("heard")], tell=True)
+    await backend.messages.append(QUEUE, [message("heard")])
     assert await follower.until(QUEUE, "heard") == ["other", "heard"]
 
 
@@ -215,7 +212,7 @@ async def test_following_and_watching_do_not_disturb_each_other(
 ) -> None:
     await asyncio.gather(waker.watch(QUEUE), waker.follow(QUEUE))
     waker.unwatch(QUEUE)
-    await backend.messages.append(QUEUE, [message("one")], tell=True)
+    await backend.messages.append(QUEUE, [message("one")])
     await follower.until(QUEUE, "one")
     await waker.watch(QUEUE)
     waker.unfollow(QUEUE)

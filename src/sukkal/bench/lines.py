@@ -6,6 +6,7 @@ A line that was closed is opened anew by the next request, so that a server may 
 import asyncio
 import contextlib
 import ssl
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -39,7 +40,7 @@ class Line(Protocol):
     def close(self, why: str = "closed") -> None: ...
 
 
-class _Socket(asyncio.Protocol):
+class _Socket(asyncio.Protocol, ABC):
     """What both kinds of lines have in common: opening, reopening, and telling senders of a loss."""
 
     def __init__(self, target: Target) -> None:
@@ -105,8 +106,8 @@ class _Socket(asyncio.Protocol):
     def _ready(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def _write(self, request: Request) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, request: Request) -> None: ...
 
 
 class HttpLine(_Socket):

@@ -118,7 +118,7 @@ class Messages:
             entry.uses += 1
             messages = batch(entry.attributes)
             try:
-                await self._store.append(key, messages, tell=True)
+                await self._store.append(key, messages)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)

@@ -37,12 +37,12 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
         """Add messages at the end, in order: all become visible together or none does.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
-        `claim` and `marker` of what is passed are ignored; `claim_count` is kept. With `tell`, those who
-        follow the queue are told of each message, see `Waker.follow`.
+        `claim` and `marker` of what is passed are ignored; `claim_count` is kept. Those who follow the
+        queue are told of each message, see `Waker.follow`.
         """
         ...
 
@@ -232,7 +232,7 @@ class Waker(Protocol):
         ...
 
     async def follow(self, queue: QueueKey) -> None:
-        """Be told of each message that anybody appends with `tell`, once this has returned.
+        """Be told of each message that anybody appends, once this has returned.
 
         After it was stored, never before, and in the order of the queue where the store promises one. A
         message whose append was repeated may be told of twice. While a driver's line is broken nothing is

@@ -119,15 +119,14 @@ class MemoryMessages:
         self._queues: defaultdict[QueueKey, _Queue] = defaultdict(_Queue)
         self._sequence = count(1)
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
         stored = self._queues[queue]
         for message in batch:
             if message.id not in stored.place_of:
                 place = next(self._sequence)
                 stored.add(place, replace(message, claim=None, marker=str(place)))
         self._forget_if_empty(queue)
-        if tell:
-            self._waker.appended(queue, batch)
+        self._waker.appended(queue, batch)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float

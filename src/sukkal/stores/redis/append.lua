@@ -1,9 +1,8 @@
 -- KEYS[13] is there when somebody follows the queue, and the channel for that. ARGV[3] where a new sequence
--- starts, [4] "1" to tell who follows, then for each message: id, content, expires, when its delay ends or "",
--- claims so far. A message whose id is there already is left alone.
+-- starts, then for each message: id, content, expires, when its delay ends or "", claims so far. A message whose id is there already is left alone.
 local followed = KEYS[13]
-local amount = (#ARGV - 4) / 5
-local told = ARGV[4] == '1' and call('EXISTS', followed) == 1
+local amount = (#ARGV - 3) / 5
+local told = call('EXISTS', followed) == 1
 local fresh = call('EXISTS', content) == 0
 local place = call('INCRBY', sequence, amount) - amount
 if fresh then
@@ -16,7 +15,7 @@ if fresh then
 end
 local added, soonest = 0, nil
 local expiries, readies = {}, {}
-for first = 5, #ARGV, 5 do
+for first = 4, #ARGV, 5 do
   local id, body, expires, visible, claims = unpack(ARGV, first, first + 4)
   place = place + 1
   local written = string.format('%.0f', place)

@@ -52,11 +52,11 @@ class RedisMessages:
         self._layout = layout
         self._name = names
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
         if not batch:
             return
         home = self._layout.queue(queue)
-        arguments = [b"", first_place(batch[0].created), b"%d" % tell]
+        arguments = [b"", first_place(batch[0].created)]
         for m in batch:
             arguments += (
                 m.id.encode(),

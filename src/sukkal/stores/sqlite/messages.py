@@ -107,9 +107,9 @@ class SqliteMessages:
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
-    def append(self, queue: QueueKey, batch: Sequence[Message], *, tell: bool = False) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
         stored = self._database.write(self._append, queue, batch)
-        if tell and self._waker.follows(queue):
+        if self._waker.follows(queue):
             stored.add_done_callback(lambda stored: self._tell(queue, batch, stored))
         return stored
 
