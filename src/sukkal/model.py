@@ -99,6 +99,7 @@ class Subscription(Struct, frozen=True, kw_only=True):
     created: float
     options: dict[str, Any] = {}
     confirmed: bool = False
+    connection: bool = False  # the subscriber is a connection to this service: told by it, not delivered to
 
 
 class Notice(Struct, frozen=True, kw_only=True):

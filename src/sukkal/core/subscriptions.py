@@ -29,7 +29,7 @@ from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
 from sukkal.stores.contract import Documents, Shelf
 
-PURGED_AT_ONCE = 100  # records read at a time
+READ_AT_ONCE = 100  # records
 
 
 class Connection:
@@ -98,6 +98,7 @@ class Subscriptions:
             ttl=ttl,
             created=ctx.now,
             options=request.options,
+            connection=connection is not None,
         )
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
@@ -172,10 +173,32 @@ class Subscriptions:
     async def delete(self, ctx: Context, request: r.DeleteSubscription) -> None:
         await self._remove(QueueKey(ctx.project, request.queue), request.subscription_id, now=ctx.now)
 
+    async def outside(self, key: QueueKey, *, now: float) -> list[Subscription]:
+        """The queue's live subscriptions that are to be delivered to, confirmed or not, all of them.
+
+        Read from the store: whoever was acknowledged anywhere before this call is among them.
+        """
+        _, records = _shelves(key)
+        found: list[Subscription] = []
+        after = ""
+        while documents := await self._documents.scan(records, after=after, limit=READ_AT_ONCE, now=now):
+            read = (_read(document.value) for document in documents)
+            found += [subscription for subscription in read if not subscription.connection]
+            if len(documents) < READ_AT_ONCE:
+                break
+            after = documents[-1].name
+        return found
+
+    async def find(self, key: QueueKey, id_: str, *, now: float) -> Subscription | None:
+        """One of a queue's live subscriptions."""
+        _, records = _shelves(key)
+        document = await self._documents.get(records, id_, now=now)
+        return None if document is None else _read(document.value)
+
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""
         _, records = _shelves(key)
-        while documents := await self._documents.scan(records, after="", limit=PURGED_AT_ONCE, now=now):
+        while documents := await self._documents.scan(records, after="", limit=READ_AT_ONCE, now=now):
             await asyncio.gather(*(self._remove(key, document.name, now=now) for document in documents))
 
     async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
