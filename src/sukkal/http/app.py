@@ -123,7 +123,7 @@ class HttpApp:
                 self._count(scope, request_id, 200, begun, waited=True)
                 return
             head = answer.head(request_id)
-            if exchange is None or not exchange.send(answer.status, head, answer.body):
+            if exchange is None or not exchange.answer(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
@@ -298,7 +298,7 @@ class HttpApp:
         self, operation: Operation, ctx: Context, exchange: Exchange | None, queue: str
     ) -> bytes | None:
         """The body, if it came whole with its request and is known to be allowed."""
-        raw = exchange.body() if exchange is not None else None
+        raw = exchange.whole_body() if exchange is not None else None
         limit = self._service.known_body_limit(operation, ctx, queue)
         return raw if raw is not None and limit is not None and len(raw) <= limit else None
 

@@ -12,7 +12,9 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -101,47 +103,88 @@ def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-class _Exchange:
-    """One request and its answer."""
+class _Cycle(RequestResponseCycle):
+    """One request and its answer; also the Exchange by which our own application passes ASGI by.
 
-    __slots__ = ("_cycle",)
+    Most requests come whole and are answered at once, so it is made with no more than that takes. What the
+    class it is derived from sets for each request are attributes of this class until they change.
+    """
+
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+    access_log = False
+    body = b""  # type: ignore[assignment]
+    _event: asyncio.Event | None = None
 
     # What uvicorn adds to each answer. It is made anew, as another list, once a second.
     _defaults: ClassVar[list[tuple[bytes, bytes]]] = []
     _default_lines: ClassVar[bytes] = b""
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+    def __init__(self, protocol: "_Protocol", *, keep_alive: bool, announces: bool) -> None:
+        """`announces`: the caller sends its body only when it is told to."""
+        self.scope = protocol.scope
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.default_headers = protocol.server_state.default_headers
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = announces
+        self.on_response = protocol.on_response_complete
 
-    def body(self) -> bytes | None:
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected:
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """Set when there is news for `receive`; there is none before somebody asks for it."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            if self.body or not self.more_body or self.disconnected:
+                self._event.set()
+        return self._event
+
+    def came(self, body: bytes) -> None:
+        """Take a part of the request's body."""
+        self.body = self.body + body if self.body else body  # type: ignore[assignment]
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if self._event is not None:
+            self._event.set()
+
+    def ended(self) -> None:
+        """Take note that the request has come whole."""
+        self.more_body = False
+        if self._event is not None:
+            self._event.set()
+
+    def whole_body(self) -> bytes | None:
+        if self.more_body or self.disconnected:
             return None
-        return bytes(cycle.body)
+        return bytes(self.body)
 
-    def send(self, status: int, head: bytes, body: bytes) -> bool:
-        cycle = self._cycle
-        if cycle.flow.write_paused:
+    def answer(self, status: int, head: bytes, body: bytes) -> bool:
+        if self.flow.write_paused:
             return False
-        if cycle.disconnected:
+        if self.disconnected:
             return True
-        if cycle.scope["method"] == "HEAD":
+        if self.scope["method"] == "HEAD":
             body = b""
-        if cycle.waiting_for_100_continue and cycle.more_body:
-            cycle.keep_alive = False  # what comes next could be the body that was announced, or a request
-        if not cycle.keep_alive:
+        if self.waiting_for_100_continue and self.more_body:
+            self.keep_alive = False  # what comes next could be the body that was announced, or a request
+        if not self.keep_alive:
             head += CLOSE
         elif CLOSE in head:
-            cycle.keep_alive = False
-        defaults = cycle.default_headers
-        if defaults is not _Exchange._defaults:
-            _Exchange._defaults, _Exchange._default_lines = defaults, _lines(defaults)
-        cycle.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], _Exchange._default_lines, head, body))
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+            self.keep_alive = False
+        defaults = self.default_headers
+        if defaults is not _Cycle._defaults:
+            _Cycle._defaults, _Cycle._default_lines = defaults, _lines(defaults)
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], _Cycle._default_lines, head, body))
+        self.response_started = self.response_complete = True
+        if self._event is not None:
+            self._event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
         return True
 
 
@@ -151,16 +194,36 @@ class _Protocol(HttpToolsProtocol):
     outbox = _Outbox()
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
+    _upgrading = False  # the request that came last asks for a WebSocket
     _upgraded = False
+    _blank: dict[str, Any]  # what the scopes of all requests of this connection have
     _task: asyncio.Task[None]  # serves the request under way; nobody else may hold on to it
     _served: RequestResponseCycle | None = None  # that request; `cycle` is the one that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.last_active = self.loop.time()
         super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
+        self._blank = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+        }
+
+    # --- reading -------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self.last_active = self.loop.time()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade:
+            if self._upgrading:
+                self.handle_websocket_upgrade()
         if self.flow.read_paused:
             self._read_ahead()
         scope: Any = self.scope  # None before the first request; without a path until its head is whole
@@ -171,6 +234,50 @@ class _Protocol(HttpToolsProtocol):
         if self._head > LONGEST_HEAD and not self.transport.is_closing():
             self.transport.write(_HEAD_TOO_LONG)
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = self._upgrading = False
+        scope: Any = self._blank.copy()
+        scope["headers"] = self.headers
+        self.scope = scope
+
+    def on_headers_complete(self) -> None:
+        parser, scope = self.parser, self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            self._upgrading = True
+            return
+        raw_path, query = _split(self.url)
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        earlier: Any = self.cycle  # None before the first request
+        self.cycle = cycle = _Cycle(
+            self,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            announces=self.expect_100_continue,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if not self._upgrading and not cycle.response_complete:
+            cycle.came(body)
+
+    def on_message_complete(self) -> None:
+        cycle: Any = self.cycle
+        if not self._upgrading and not cycle.response_complete:
+            cycle.ended()
 
     def _read_ahead(self) -> None:
         """Read on though requests wait for their turn: else nobody would hear that the caller goes."""
@@ -193,13 +300,15 @@ class _Protocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
+    # --- serving -------------------------------------------------------------------------------------
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
         self._task = self.loop.create_task(self._serve(cycle, app))
 
     async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope[EXCHANGE] = _Exchange(cycle)
+        scope[EXCHANGE] = cycle
         try:
             await app(scope, cycle.receive, cycle.send)
         finally:
@@ -207,14 +316,11 @@ class _Protocol(HttpToolsProtocol):
                 self.transport.close()  # there is no answer, or not all of it: none will come
             cycle.on_response = _nothing  # it refers back to us
 
-    def _unset_keepalive_if_required(self) -> None:
-        self.last_active = self.loop.time()
-
     def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -225,6 +331,15 @@ class _Protocol(HttpToolsProtocol):
         """Whether a request has come whole and is not answered yet."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+
+def _split(url: bytes) -> tuple[bytes, bytes]:
+    """The path and the query of a request's target."""
+    if url[:1] == b"/" and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path, parsed.query or b""
 
 
 def _upgrade_to(connect: Callable[[], asyncio.Protocol]) -> Any:
