@@ -145,7 +145,7 @@ class _Cycle(RequestResponseCycle):
 
     def came(self, body: bytes) -> None:
         """Take a part of the request's body."""
-        self.body = self.body + body if self.body else body  # type: ignore[assignment]
+        self.body = self.body + body if self.body else body
         if len(self.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         if self._event is not None:
@@ -197,8 +197,9 @@ class _Protocol(HttpToolsProtocol):
     _upgrading = False  # the request that came last asks for a WebSocket
     _upgraded = False
     _blank: dict[str, Any]  # what the scopes of all requests of this connection have
-    _task: asyncio.Task[None]  # serves the request under way; nobody else may hold on to it
-    _served: RequestResponseCycle | None = None  # that request; `cycle` is the one that came last
+    _task: asyncio.Task[None] | None = None  # serves the requests, one after the other
+    _idle: asyncio.Future[None] | None = None  # while it has none
+    _served: _Cycle | None = None  # the request under way; `cycle` is the one that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.last_active = self.loop.time()
@@ -257,14 +258,17 @@ class _Protocol(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = query
-        earlier: Any = self.cycle  # None before the first request
         self.cycle = cycle = _Cycle(
             self,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             announces=self.expect_100_continue,
         )
-        if earlier is None or earlier.response_complete:
-            self._start_asgi_task(cycle, self.app)
+        if self._idle is not None:
+            self._served = cycle
+            self._rouse(self._idle)
+        elif self._task is None:
+            self._served = cycle
+            self._task = self.loop.create_task(self._serve())
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
@@ -290,6 +294,7 @@ class _Protocol(HttpToolsProtocol):
         if served is not None and not served.response_complete:
             served.disconnected = True
             served.message_event.set()
+        self._end()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over: what it sends from now on is the WebSocket's."""
@@ -298,33 +303,48 @@ class _Protocol(HttpToolsProtocol):
             return
         self._upgraded = True
         super().handle_websocket_upgrade()
+        self._end()
         self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
     # --- serving -------------------------------------------------------------------------------------
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._served = cycle
-        self._task = self.loop.create_task(self._serve(cycle, app))
+    async def _serve(self) -> None:
+        """Serve requests for as long as the connection lasts: to go on costs less than a task for each."""
+        while (cycle := self._served) is not None:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            scope[EXCHANGE] = cycle
+            try:
+                await self.app(scope, cycle.receive, cycle.send)
+            except Exception:
+                log.exception("a request failed")
+            finally:
+                if not cycle.response_complete and not self.transport.is_closing():
+                    self.transport.close()  # there is no answer, or not all of it: none will come
+                cycle.on_response = _nothing  # it refers back to us
+            if self.transport.is_closing():
+                break
+            del cycle, scope
+            if self.pipeline:
+                self._served = self.pipeline.pop()[0]  # type: ignore[assignment]
+            else:
+                self._served = None
+                self._idle = self.loop.create_future()
+                await self._idle
+        self._served = None
 
-    async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
-        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope[EXCHANGE] = cycle
-        try:
-            await app(scope, cycle.receive, cycle.send)
-        finally:
-            if not cycle.response_complete and not self.transport.is_closing():
-                self.transport.close()  # there is no answer, or not all of it: none will come
-            cycle.on_response = _nothing  # it refers back to us
+    def _rouse(self, idle: "asyncio.Future[None]") -> None:
+        self._idle = None
+        idle.set_result(None)
+
+    def _end(self) -> None:
+        """No more requests will come."""
+        if self._idle is not None:
+            self._rouse(self._idle)
 
     def on_response_complete(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self.flow.read_paused:
+        self.last_active = self.loop.time()
+        if self.flow.read_paused and not self.transport.is_closing():
             self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self.last_active = self.loop.time()
 
     @property
     def working(self) -> bool:
