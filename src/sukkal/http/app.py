@@ -161,9 +161,7 @@ class HttpApp:
                 'media type support with the "Accept" header.',
             )
         client, project, roles = self._callers.read(headers)
-        ctx = Context(
-            project=project, client=client, request_id=request_id, now=self._clock(), roles=roles
-        )
+        ctx = Context(project=project, client=client, request_id=request_id, now=self._clock(), roles=roles)
         if REQUEST_ID_HEADER in headers:
             ctx = replace(ctx, global_request_id=identity.global_request_id(headers))
         if found is None:
