@@ -784,5 +784,7 @@ async def _examples() -> dict[str, Exchange]:
     shown["queues.delete"] = await it.ask("DELETE", q)
     for operation in TABLE:
         if operation.like is None:
-            assert shown[operation.name].status in operation.success, f"the example of {operation.name} failed"
+            assert shown[operation.name].status in operation.success, (
+                f"the example of {operation.name} failed"
+            )
     return shown

@@ -19,6 +19,7 @@ from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.policy import authorize
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing import Check, Rules
 from sukkal.core.subscriptions import Subscriptions
@@ -140,7 +141,7 @@ class Service:
         }
         handlers |= {row.name: handlers[row.like] for row in TABLE if row.like and row.name not in handlers}
         self.dispatcher = Dispatcher(handlers)
-        self.authorize = self.dispatcher.authorize
+        self.authorize = authorize
         self.call: Call = self.dispatcher.call
 
     async def check_key(self, now: float) -> None:
