@@ -12,6 +12,7 @@ from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.compression import Compression
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, unavailable
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
@@ -62,10 +63,12 @@ class Service:
         self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock)
+        self.deliveries = deliveries = Deliveries(store, waiting, new_id)
         self._messages = messages = Messages(
             catalog,
             store,
             waiting,
+            deliveries,
             limits,
             cipher,
             Compression(compress_above),
@@ -75,7 +78,7 @@ class Service:
         )
         notifier = Notifier(backend.waker, clock, messages.opened, figures)
         self.subscriptions = subscriptions = Subscriptions(
-            catalog, control.documents, limits, notifier, new_id
+            catalog, control.documents, store, limits, notifier, new_id
         )
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready

@@ -27,7 +27,7 @@ from sukkal.core.notifier import Hear, Listener, Notifier
 from sukkal.errors import Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
-from sukkal.stores.contract import Documents, Shelf
+from sukkal.stores.contract import Documents, Messages, Shelf
 
 READ_AT_ONCE = 100  # records
 
@@ -46,6 +46,7 @@ class Subscriptions:
         self,
         catalog: Catalog,
         documents: Documents,
+        store: Messages,
         limits: Limits,
         notifier: Notifier,
         new_id: Callable[[float], str],
@@ -55,6 +56,7 @@ class Subscriptions:
         """`schemes` of outside subscribers for whom there are deliverers."""
         self._catalog = catalog
         self._documents = documents
+        self._store = store
         self._limits = limits
         self._notifier = notifier
         self._new_id = new_id
@@ -102,8 +104,12 @@ class Subscriptions:
         )
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
-        async with self._recording:
-            await self._record(key, subscription, now=ctx.now)
+        try:
+            async with self._recording:
+                await self._record(key, subscription, now=ctx.now)
+        finally:
+            if connection is None:  # also beside one that was there: its mark may never have come about
+                await self.mark(key, now=ctx.now)
         if connection is not None:
             self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
             connection.subscriptions[key] = subscription.id
@@ -188,6 +194,14 @@ class Subscriptions:
                 break
             after = documents[-1].name
         return found
+
+    async def mark(self, key: QueueKey, *, now: float) -> None:
+        """Have posts to the queue recorded for delivery from now on, whichever process they come to.
+
+        To be called once a subscription's record is written, before that is acknowledged. Each note is another
+        one, so that whoever has found no subscription just before takes away none but those he knew of.
+        """
+        await self._store.mark(key, self._new_id(now))
 
     async def find(self, key: QueueKey, id_: str, *, now: float) -> Subscription | None:
         """One of a queue's live subscriptions."""
