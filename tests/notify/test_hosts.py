@@ -220,7 +220,9 @@ async def test_idle_hosts_are_forgotten_and_busy_ones_are_not() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("start end cancel ok fail".split()), st.integers(0, 5)), max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from(["start", "end", "cancel", "ok", "fail"]), st.integers(0, 5)), max_size=60
+    ),
     st.integers(1, 3),
     st.integers(1, 3),
 )

@@ -4,8 +4,8 @@ Each host has a number of places and a line of those who wait for one; each proj
 together. Whoever waits holds nothing, so a host that hangs holds up its own line and no more than its places
 of the project's. A host that is new gets few places, and one more with each success, up to its limit.
 
-A host that fails several times in a row is closed: nothing is tried for a while. Then one probe at a time goes
-out; a success opens the host again, a failure closes it for twice as long.
+A host that fails several times in a row is closed: nothing is tried for a while. Then one probe at a time
+goes out; a success opens the host again, a failure closes it for twice as long.
 
     open ── failures in a row ──▶ closed ── the pause is over ──▶ probing ── success ──▶ open
                                      ◀────────────── failure ─────────┘
@@ -79,8 +79,8 @@ class Hosts:
     ) -> None:
         """At most so many attempts at once to a host and of a project, and so many that wait for a host.
 
-        A host is closed after so many `failures` in a row. Of more hosts than are `remembered`, those idle the
-        longest start anew.
+        A host is closed after so many `failures` in a row. Of more hosts than are `remembered`, those idle
+        the longest start anew.
         """
         self._per_host = per_host
         self._per_project = per_project

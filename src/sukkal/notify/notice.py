@@ -23,7 +23,7 @@ class _Delayed(_Notification):
 
 
 def render(notice: Notice) -> bytes:
-    """The JSON object. JSON bodies stand in it as they were sent, unread; others as readers of JSON see them."""
+    """The JSON object. A JSON body stands in it as it was sent, unread; others as JSON shows them."""
     body = Raw(as_json(notice.body))
     if notice.delay:
         return _encode(_Delayed(notice.ttl, body, KIND, notice.queue, notice.delay))
