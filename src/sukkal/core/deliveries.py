@@ -7,7 +7,7 @@ queue. Bodies stay in the form in which the message is stored, sealed ones seale
     retries      parked deliveries: one message, or a text of the service's own, for one subscription
 
 A job is written before the messages it tells of, in the same turn of the event loop: in the same transaction
-on SQLite, in the same pipeline on Redis. It has the id of the first message, so writing it again stores one.
+on SQLite, in the same pipeline on Redis. Its id is made of the first message's, so writing it again stores one.
 What is parked has an id made of the message's, the subscription's and how often it was parked. What was taken
 up is deleted last. So a crash anywhere repeats some steps, and skips none.
 
@@ -21,7 +21,9 @@ To change the form: add fields at the end, with defaults. Processes of two relea
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -30,11 +32,16 @@ from sukkal.core.waiting import Place, Waiting
 from sukkal.model import Holder, Lease, Message, QueueKey, Stats
 from sukkal.stores.contract import Messages as Store
 
+log = logging.getLogger(__name__)
+
 JOBS = QueueKey("", "deliveries")
 PARKED = QueueKey("", "retries")
 
 LASTING = 10 * 365 * 86400  # seconds that what is recorded stays if nobody ever takes it up
 MOST_NOTES = 100_000  # queues known to have subscribers
+
+
+Record = TypeVar("Record")
 
 
 class Told(Struct, frozen=True, array_like=True):
@@ -107,11 +114,14 @@ class Deliveries:
 
     # --- recording -----------------------------------------------------------------------------------
 
-    async def append(self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float) -> None:
+    async def append(
+        self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
+    ) -> None:
         """Store messages in a queue with that note, and before them the job to tell of them."""
         # Both begin in this turn, in this order; SQLite has then done both.
         job = self._job(key, messages, note, dead, now)
         recorded = asyncio.ensure_future(self._store.append(JOBS, [job]))
+        recorded.add_done_callback(_seen)  # a store may refuse the second call before the first is awaited
         stored = asyncio.ensure_future(self._store.append(key, messages))
         try:
             _, found = await asyncio.gather(recorded, stored)
@@ -122,7 +132,9 @@ class Deliveries:
         else:
             self.notes[key] = found
 
-    async def record(self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float) -> None:
+    async def record(
+        self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
+    ) -> None:
         """Write the job of messages that were just stored, and what nobody knew the queue to have: a note."""
         job = self._job(key, messages, note, dead, now)
         try:
@@ -135,7 +147,10 @@ class Deliveries:
 
     def _job(self, key: QueueKey, messages: list[Message], note: str, dead: bool, now: float) -> Message:
         told = [Told.of(message) for message in messages]
-        return _stored(messages[0].id, _encode(Job(*key, note, told, dead)), now, now)
+        id_ = messages[0].id
+        if dead:  # it was told of before under that id, in the queue it came from
+            id_ = delivery_id(id_, f"{key.project}/{key.name}")
+        return _stored(id_, _encode(Job(*key, note, told, dead)), now, now)
 
     async def send(self, key: QueueKey, subscription: str, text: bytes, *, now: float) -> None:
         """Have a JSON text of the service's own brought to one subscription, confirmed or not."""
@@ -174,13 +189,13 @@ class Deliveries:
         """Where a dispatcher waits for what is recorded or comes due."""
         return self._waiting.place(queue, limit=limit)
 
-    async def take_jobs(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Job]]:
-        """The oldest jobs with their ids, under the lease."""
-        return [(message.id, _job(message.body)) for message in await self._take(JOBS, lease, limit, now)]
+    async def take_jobs(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Job | None]]:
+        """The oldest jobs with their ids, under the lease; None for one that cannot be read."""
+        return [(m.id, _read(_job, m)) for m in await self._take(JOBS, lease, limit, now)]
 
-    async def take_parked(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Parked]]:
-        """The same of parked deliveries that are due; their ids are those they are parked by."""
-        return [(message.id, _parked(message.body)) for message in await self._take(PARKED, lease, limit, now)]
+    async def take_parked(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Parked | None]]:
+        """The same of parked deliveries that are due; the ids are those they are parked by."""
+        return [(m.id, _read(_parked, m)) for m in await self._take(PARKED, lease, limit, now)]
 
     async def _take(self, queue: QueueKey, lease: Lease, limit: int, now: float) -> list[Message]:
         taken = await self._store.claim(queue, lease, limit=limit, now=now)
@@ -195,7 +210,9 @@ class Deliveries:
             self._waiting.comes_due(queue, lease.due)
         return renewed
 
-    async def finish(self, queue: QueueKey, ids: Sequence[str], leases: frozenset[str], *, now: float) -> None:
+    async def finish(
+        self, queue: QueueKey, ids: Sequence[str], leases: frozenset[str], *, now: float
+    ) -> None:
         """Delete what is done, as far as these leases still hold it."""
         await self._store.delete(queue, ids, holder=Holder(claims=leases), now=now)
 
@@ -212,8 +229,23 @@ class Deliveries:
 
     async def pending(self, *, now: float) -> tuple[Stats, Stats]:
         """Of jobs and of parked deliveries."""
-        jobs, parked = await asyncio.gather(self._store.stats(JOBS, now=now), self._store.stats(PARKED, now=now))
+        jobs, parked = await asyncio.gather(
+            self._store.stats(JOBS, now=now), self._store.stats(PARKED, now=now)
+        )
         return jobs, parked
+
+
+def _read(decode: Callable[[bytes], Record], message: Message) -> Record | None:
+    try:
+        return decode(message.body)
+    except msgspec.DecodeError as exc:
+        log.error("deliveries: %s is damaged and is dropped: %s", message.id, exc)
+        return None
+
+
+def _seen(done: "asyncio.Future[str | None]") -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 def _stored(id_: str, body: bytes, now: float, due: float) -> Message:

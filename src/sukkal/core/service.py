@@ -19,6 +19,7 @@ from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.recipients import Recipients
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
@@ -80,6 +81,7 @@ class Service:
         self.subscriptions = subscriptions = Subscriptions(
             catalog, control.documents, store, limits, notifier, new_id
         )
+        self.recipients = Recipients(catalog, subscriptions, messages, cipher)
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )

@@ -209,6 +209,10 @@ class Subscriptions:
         document = await self._documents.get(records, id_, now=now)
         return None if document is None else _read(document.value)
 
+    async def forget(self, key: QueueKey, id_: str, *, now: float) -> None:
+        """Delete one of a queue's subscriptions, if it is there."""
+        await self._remove(key, id_, now=now)
+
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""
         _, records = _shelves(key)

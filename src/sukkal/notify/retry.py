@@ -12,7 +12,9 @@ from msgspec import Struct
 
 MOST_TRIES = 100  # of each phase with equal waits
 LONGEST_WAIT = 12 * 3600.0  # seconds
-LONGEST_LIFE = 3 * 86400.0  # seconds from when a delivery was recorded until it is given up, whatever it waits for
+LONGEST_LIFE = (
+    3 * 86400.0
+)  # seconds from when a delivery was recorded until it is given up, whatever it waits for
 SPREAD = 0.1  # of a wait that chance may add, so that what failed together does not come together again
 
 
