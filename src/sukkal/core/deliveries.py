@@ -6,10 +6,10 @@ queue. Bodies stay in the form in which the message is stored, sealed ones seale
     deliveries   jobs: messages of one queue, for whoever is subscribed when a job is taken up
     retries      parked deliveries: one message, or a text of the service's own, for one subscription
 
-A job is written before the messages it tells of, in the same turn of the event loop: in the same transaction
-on SQLite, in the same pipeline on Redis. Its id is made of the first message's, so writing it again stores one.
-What is parked has an id made of the message's, the subscription's and how often it was parked. What was taken
-up is deleted last. So a crash anywhere repeats some steps, and skips none.
+A job is written before the messages it tells of, in the same turn of the event loop: in the same
+transaction on SQLite, in the same pipeline on Redis. Its id is made of the first message's, so writing it
+again stores one. What is parked has an id made of the message's, the subscription's and how often it was
+parked. What was taken up is deleted last. So a crash anywhere repeats some steps, and skips none.
 
 Which posts need a job is told by a note on the queue (`Messages.mark` of the store). It is put there once a
 subscription is recorded, and taken away when a job meets no subscriptions. Every append answers it, and what
@@ -135,7 +135,7 @@ class Deliveries:
     async def record(
         self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
     ) -> None:
-        """Write the job of messages that were just stored, and what nobody knew the queue to have: a note."""
+        """Write the job of messages that were just stored in a queue which was found to have this note."""
         job = self._job(key, messages, note, dead, now)
         try:
             await self._store.append(JOBS, [job])
@@ -222,7 +222,7 @@ class Deliveries:
             self._waiting.given_back(queue)
 
     async def unmark(self, key: QueueKey, note: str) -> None:
-        """Say that the queue has nobody to be told, unless somebody has come since that note was put there."""
+        """Say that the queue has nobody to be told, unless somebody has come since it got that note."""
         if self.notes.get(key) == note:
             del self.notes[key]
         await self._store.unmark(key, note)

@@ -118,8 +118,8 @@ class Messages:
     ) -> None:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them, and their
-        delivery to outside subscribers is recorded; of `dead` letters none is made again.
+        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them, and
+        their delivery to outside subscribers is recorded; of `dead` letters none is made again.
         """
         deliveries = self._deliveries
         while True:

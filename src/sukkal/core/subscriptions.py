@@ -198,8 +198,8 @@ class Subscriptions:
     async def mark(self, key: QueueKey, *, now: float) -> None:
         """Have posts to the queue recorded for delivery from now on, whichever process they come to.
 
-        To be called once a subscription's record is written, before that is acknowledged. Each note is another
-        one, so that whoever has found no subscription just before takes away none but those he knew of.
+        To be called once a subscription's record is written, before that is acknowledged. Each note is
+        another one, so that whoever has found no subscription just before takes away none but an older one.
         """
         await self._store.mark(key, self._new_id(now))
 

@@ -1,9 +1,10 @@
 """Brings deliveries from the store to the subscribers.
 
-Each process has one dispatcher. It takes up jobs under a lease, finds the subscriptions they are for, and tries
-each delivery once. What could not be delivered is parked in the store until it is due again, when any process
-takes it up the same way. A job is deleted once each of its deliveries has been made, parked or given up, so a
-receiver that hangs delays nobody: it holds a place in memory, for as long as its deliverer has patience.
+Each process has one dispatcher. It takes up jobs under a lease, finds the subscriptions they are for, and
+tries each delivery once. What could not be delivered is parked in the store until it is due again, when any
+process takes it up the same way. A job is deleted once each of its deliveries has been made, parked or given
+up, so a receiver that hangs delays nobody: it holds a place in memory, for as long as its deliverer has
+patience.
 
     job ──▶ one delivery for each subscription ──▶ delivered
                  ▲                    │
@@ -11,8 +12,8 @@ receiver that hangs delays nobody: it holds a place in memory, for as long as it
                  └────── parked ◀─────┘
                                       └── failed for good ──▶ dead letter queue, if there is one
 
-Leases are renewed while work lasts. When the process dies they lapse, and others repeat what was not finished.
-While the store cannot be reached, what was done is kept in mind, and nothing more is taken up.
+Leases are renewed while work lasts. When the process dies they lapse, and others repeat what was not
+finished. While the store cannot be reached, what was done is kept in mind, and nothing more is taken up.
 """
 
 import asyncio
@@ -202,6 +203,7 @@ class Dispatcher:
             told = [(each, self._recipients.body(each)) for each in job.messages if audience]
         except Exception:  # nothing is handed out yet; it comes back when the lease lapses
             log.exception("deliveries: messages of %s cannot be read", job.queue)
+            work.hold.forsaken = True
             return
         for message, body in told:
             notification = render(_notice(job.queue, message, body))
@@ -255,6 +257,7 @@ class Dispatcher:
                 notification = self._notification(parked)
             except Exception:  # it comes back when the lease lapses
                 log.exception("deliveries: a message of %s cannot be read", parked.queue)
+                work.hold.forsaken = True
                 continue
             await self._have_room()
             self._begin(work, parked, subscription, notification)
@@ -297,7 +300,7 @@ class Dispatcher:
         return route
 
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
-        """Park without an attempt: for half as long as it has waited, so that a long line is not asked often."""
+        """Park without an attempt, for half as long as it has waited, so that long lines move little."""
         now = self._clock.now()
         wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
         self._park(work, parked, now + wait * (1 + SPREAD * self._chance()))
@@ -363,9 +366,8 @@ class Dispatcher:
         """When to try again; None when that is enough."""
         now = self._clock.now()
         metadata = await insist(lambda: self._recipients.metadata(parked.key, now=now))
-        wait = chosen(subscription.options.get(RETRY_POLICY), metadata.get(RETRY_POLICY)).wait(
-            parked.attempts
-        )
+        policy = chosen(subscription.options.get(RETRY_POLICY), metadata.get(RETRY_POLICY))
+        wait = policy.wait(parked.attempts)
         if wait is None:
             return None
         asked = min(outcome.retry_after or 0.0, LONGEST_WAIT)

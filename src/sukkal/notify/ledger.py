@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -30,12 +30,13 @@ Answer = TypeVar("Answer")
 class Hold:
     """What was taken up together, under one lease."""
 
-    __slots__ = ("lease", "open", "queue")
+    __slots__ = ("forsaken", "lease", "open", "queue")
 
     def __init__(self, queue: QueueKey, lease: Lease) -> None:
         self.queue = queue
         self.lease = lease
         self.open = 0  # works not deleted yet
+        self.forsaken = False  # it holds something that has to lapse
 
 
 class Work:
@@ -99,12 +100,14 @@ class Ledger:
         while True:
             await self._written_to.wait()
             self._written_to.clear()
-            parked, self._parked = self._parked, []
-            for first in range(0, len(parked), WRITTEN_AT_ONCE):
-                await self._park(parked[first : first + WRITTEN_AT_ONCE])
-            over, self._over = self._over, []
-            for first in range(0, len(over), WRITTEN_AT_ONCE):
-                await self._delete(over[first : first + WRITTEN_AT_ONCE])
+            while self._parked:
+                batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
+                with _forsaking(work for _, _, work in batch):
+                    await self._park(batch)
+            while self._over:
+                works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
+                with _forsaking(works):
+                    await self._delete(works)
             if not self._written_to.is_set():
                 self._idle.set()
 
@@ -131,7 +134,12 @@ class Ledger:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             now = self._clock.now()
-            holds = [hold for hold in self._holds if hold.lease.since + RENEW_SECONDS / 2 <= now]
+            self._holds = {hold for hold in self._holds if not (hold.forsaken and hold.lease.due <= now)}
+            holds = [
+                hold
+                for hold in self._holds
+                if not hold.forsaken and hold.lease.since + RENEW_SECONDS / 2 <= now
+            ]
             try:
                 await asyncio.gather(*(self._renew(hold, now) for hold in holds))
             except StoreUnavailable as exc:
@@ -153,6 +161,17 @@ class Ledger:
         for hold in list(self._holds):
             with contextlib.suppress(StoreUnavailable):  # then it lapses
                 await self.let_go(hold)
+
+
+@contextlib.contextmanager
+def _forsaking(works: Iterable[Work]) -> Iterator[None]:
+    """Have works lapse that a fault keeps from being written."""
+    try:
+        yield
+    except BaseException:
+        for work in works:
+            work.hold.forsaken = True
+        raise
 
 
 async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer:

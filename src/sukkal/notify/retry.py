@@ -35,10 +35,10 @@ class Policy(Struct, frozen=True, kw_only=True):
             (self.retries_with_no_delay, 0),
             (self.minimum_delay_retries, self.minimum_delay),
         ):
-            amount = min(max(amount, 0), MOST_TRIES)
-            if number < amount:
+            tries = min(max(amount, 0), MOST_TRIES)
+            if number < tries:
                 return _bounded(delay)
-            number -= amount
+            number -= tries
         count, element = backoff(self.retry_backoff_function, self.minimum_delay, self.maximum_delay)
         if number < count:
             return _bounded(element(number + 1))
@@ -73,7 +73,7 @@ def backoff(function: str, minimum: int, maximum: int) -> tuple[int, Callable[[i
 
 
 def chosen(subscription: Any, queue: Any) -> Policy:
-    """The policy in force, of what a subscription's options and its queue's metadata say; either may be absent."""
+    """The policy in force, of what a subscription and its queue say; either may be absent."""
     own = subscription if isinstance(subscription, Mapping) else {}
     general = queue if isinstance(queue, Mapping) else {}
     if own.get("ignore_subscription_override") or general.get("ignore_subscription_override") or not own:

@@ -38,7 +38,9 @@ class Messages(Protocol):
     """
 
     def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
-        """Add messages at the end, in order: all become visible together or none does. Answers the queue's mark.
+        """Add messages at the end, in order: all become visible together or none does.
+
+        Answers the note on the queue, see `mark`; None when there is none.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
         `claim` and `marker` of what is passed are ignored; `claim_count` is kept. Those who follow the
@@ -121,12 +123,11 @@ class Messages(Protocol):
         """Drop every message and lease of the queue, at a cost that does not depend on how many."""
         ...
 
-    # A mark is a note on a queue for who appends to it, in any process: this queue is of interest to somebody.
-
     async def mark(self, queue: QueueKey, note: str) -> None:
         """Put a note on the queue in place of the one that was there; appends answer it from now on.
 
-        It is as durable as messages are. Purging the queue leaves it.
+        It tells those who post, in any process, that somebody is to hear of it. It is as durable as messages
+        are; purging the queue leaves it.
         """
         ...
 

@@ -19,7 +19,7 @@ class Script:
         self._fixed = 3 + keys + 1  # arguments of the command that are not in `arguments`
 
     def on(self, home: Home, *arguments: bytes, more: bytes = b"") -> bytes:
-        """The command that calls it on a queue or shelf; `more` keys, packed, besides those all scripts get."""
+        """The command that calls it on a queue or shelf; `more` keys, packed, besides the home's."""
         return b"".join(
             (
                 b"*%d\r\n" % (self._fixed + len(arguments)),
