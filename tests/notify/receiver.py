@@ -34,13 +34,21 @@ class Receiver:
         self.answers = list(answers)
         self.received: list[Received] = []
         self.connections = 0
-        self.closed = asyncio.Event()  # some connection came to its end
+        self.ended = 0  # connections that came to their end
         self.port = 0
         self._behaviour = behaviour
+        self._changed = asyncio.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
+
+    async def until(self, reached: Callable[["Receiver"], bool]) -> None:
+        """Return when this is so of the receiver."""
+        async with asyncio.timeout(5):
+            while not reached(self):
+                self._changed.clear()
+                await self._changed.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -53,6 +61,7 @@ class Receiver:
                 received = Received(line, headers, b"", connection)
                 received.body = await reader.readexactly(int(received.header("content-length") or 0))
                 self.received.append(received)
+                self._changed.set()
                 if self._behaviour is not None:
                     await self._behaviour(reader, writer)
                     return
@@ -61,7 +70,8 @@ class Receiver:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            self.closed.set()
+            self.ended += 1
+            self._changed.set()
             writer.transport.abort()
 
 

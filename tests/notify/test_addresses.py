@@ -127,9 +127,9 @@ def targets(*allowed: str, ports: tuple[str, ...] | None = None) -> Targets:
             if ":" in host
         ),
         "http://user:secret@127.0.0.1/",
-        "http://１２７.0.0.1/",
-        "http://127。0。0。1/",
-        "http://①②⑦.0.0.1/",
+        "http://\uff11\uff12\uff17.0.0.1/",
+        "http://127\u30020\u30020\u30021/",
+        "http://\u2460\u2461\u2466.0.0.1/",
     ],
 )
 def test_uris_that_can_lead_to_no_good_are_refused_when_read(uri: str) -> None:
