@@ -17,8 +17,10 @@ from sukkal import logs, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
+from sukkal.core.confirmation import Terms, Wording
 from sukkal.core.journal import Journal, note_store
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
@@ -227,10 +229,29 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
+        terms=_terms(settings),
+        subscriber_types=settings.subscriber_types,
     )
     if settings.slow_request:
         service.time_calls()
     return service
+
+
+def _terms(settings: Settings) -> Terms:
+    def wording(name: str) -> Wording:
+        return Wording(
+            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
+        )
+
+    return Terms(
+        required=settings.require_confirmation,
+        page=settings.external_confirmation_url,
+        endpoint=settings.public_endpoint,
+        websocket_endpoint=settings.public_websocket_endpoint,
+        subscribed=wording("subscription"),
+        unsubscribed=wording("unsubscribe"),
+    )
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:

@@ -29,7 +29,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.waiting import Place, Waiting
-from sukkal.model import Holder, Lease, Message, QueueKey, Stats
+from sukkal.model import Holder, Lease, Message, QueueKey, Stats, Subscription
 from sukkal.stores.contract import Messages as Store
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
     parkings: int = 0  # so far, this one included
     message: Told | None = None
     text: bytes = b""  # JSON, in place of a message; in a form bodies are stored in
-    directed: bool = False  # of the service's own: needs no confirmation and makes no dead letter
+    directed: str = ""  # what the service's own text is: it needs no confirmation and makes no dead letter
     dead: bool = False  # see Job
 
     @property
@@ -152,17 +152,18 @@ class Deliveries:
             id_ = delivery_id(id_, f"{key.project}/{key.name}")
         return _stored(id_, _encode(Job(*key, note, told, dead)), now, now)
 
-    async def send(self, key: QueueKey, subscription: str, text: bytes, *, now: float) -> None:
+    async def send(
+        self, key: QueueKey, subscription: Subscription, text: bytes, kind: str, now: float
+    ) -> None:
         """Have a JSON text of the service's own brought to one subscription, confirmed or not."""
-        id_ = self._new_id(now)
         directed = Parked(
-            id=id_,
+            id=self._new_id(now),
             project=key.project,
             queue=key.name,
-            subscription=subscription,
+            subscription=subscription.id,
             since=now,
             text=text,
-            directed=True,
+            directed=kind,
         )
         await self.park([(directed, now)], now=now)
 

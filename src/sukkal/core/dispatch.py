@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sukkal.core.context import Context
-from sukkal.core.policy import authorize
+from sukkal.core.policy import authorize, unauthorized
 from sukkal.errors import StoreUnavailable, Unavailable
 from sukkal.operations import Operation
 
@@ -22,6 +22,8 @@ class Dispatcher:
 
     def authorize(self, operation: Operation, ctx: Context) -> None:
         """Raise Forbidden unless the caller may; asked before the request is read."""
+        if ctx.signed and operation.admin:
+            raise unauthorized()
         authorize(operation.policy, ctx)
 
     async def call(self, operation: Operation, ctx: Context, request: Any) -> Any:

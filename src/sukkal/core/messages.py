@@ -260,7 +260,7 @@ class Messages:
         messages = await self._store.fetch(key, request.ids, now=ctx.now)
         if not messages:
             raise NotFound(
-                f"No messages with IDs: {request.ids!r} found in the queue {key.name} "
+                f"No messages with IDs: {request.ids!r} found in the {key.kind} {key.title} "
                 f"for project {key.project}."
             )
         return r.MessageList(messages=self.opened(messages))
@@ -272,7 +272,9 @@ class Messages:
             return self.opened(messages)[0]
         if await self._catalog.get(key, now=ctx.now) is None:
             raise queue_not_found(key)
-        raise NotFound(f"Message {request.id} does not exist in queue {key.name} for project {key.project}")
+        raise NotFound(
+            f"Message {request.id} does not exist in {key.kind} {key.title} for project {key.project}"
+        )
 
     # --- deleting ------------------------------------------------------------------------------------
 

@@ -13,4 +13,8 @@ def authorize(policy: str, ctx: Context) -> None:
     """Raise Forbidden unless the caller's roles admit it to what `policy` names."""
     role = REQUIRED_ROLE.get(policy)
     if role is not None and role not in ctx.roles:
-        raise Forbidden("You are not authorized to complete this action.")
+        raise unauthorized()
+
+
+def unauthorized() -> Forbidden:
+    return Forbidden("You are not authorized to complete this action.")

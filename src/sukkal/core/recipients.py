@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, DEAD_LETTER_TTL, Attributes
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.confirmation import Confirmation
 from sukkal.core.deliveries import Parked, Told
 from sukkal.core.messages import Messages
 from sukkal.core.subscriptions import Subscriptions
@@ -34,8 +35,14 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 class Recipients:
     def __init__(
-        self, catalog: Catalog, subscriptions: Subscriptions, messages: Messages, cipher: Cipher
+        self,
+        catalog: Catalog,
+        subscriptions: Subscriptions,
+        confirmation: Confirmation,
+        messages: Messages,
+        cipher: Cipher,
     ) -> None:
+        self.awaited = confirmation.awaited
         self.outside = subscriptions.outside
         self.find = subscriptions.find
         self.forget = subscriptions.forget
@@ -75,7 +82,7 @@ class Recipients:
             return False
         letter = msgspec.json.encode(
             Failure(
-                queue=parked.queue,
+                queue=parked.key.title,
                 subscription_id=subscription.id,
                 subscriber=subscription.subscriber,
                 reason=reason,

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
+from sukkal.core.signing import Grant
 from sukkal.errors import InvalidIdentity
 from sukkal.wire import identity
 
 CLIENT_HEADER = b"client-id"
 REQUEST_ID_HEADER = b"x-openstack-request-id"  # inbound, the global one
+SIGNATURE_HEADER = b"url-signature"
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
+_GRANT_HEADERS = (SIGNATURE_HEADER, b"url-paths", b"url-methods", b"url-expires")
 
 
 def project(headers: Mapping[bytes, bytes]) -> str:
@@ -35,3 +38,10 @@ def global_request_id(headers: Mapping[bytes, bytes]) -> str | None:
 def roles(headers: Mapping[bytes, bytes]) -> frozenset[str]:
     """The caller's roles, in lower case."""
     return identity.roles(headers.get(b"x-roles") or headers.get(b"x-role"))
+
+
+def grant(headers: Mapping[bytes, bytes]) -> Grant:
+    """What a pre-signed request shows instead of a token."""
+    texts = (headers.get(name, b"").decode("latin-1") for name in _GRANT_HEADERS)
+    signature, paths, methods, expires = texts
+    return Grant(signature, tuple(paths.split(",")), tuple(methods.split(",")), expires)

@@ -64,7 +64,6 @@ class Dispatcher:
         new_id: Callable[[float], str],
         figures: Figures,
         *,
-        require_confirmation: bool = False,
         compile_filter: Callable[[Any], Matches] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -76,7 +75,6 @@ class Dispatcher:
         self._clock = clock
         self._new_id = new_id
         self._figures = figures
-        self._require_confirmation = require_confirmation
         self._chance = chance
         self._ledger = Ledger(deliveries, clock)
         self._matches = None if compile_filter is None else _remembering(compile_filter)
@@ -198,7 +196,7 @@ class Dispatcher:
         return len(taken)
 
     async def _hand_out(self, work: Work, job: Job, audience: Sequence[Subscription]) -> None:
-        audience = [each for each in audience if each.confirmed or not self._require_confirmation]
+        audience = [each for each in audience if not self._recipients.awaited(each)]
         try:
             told = [(each, self._recipients.body(each)) for each in job.messages if audience]
         except Exception:  # nothing is handed out yet; it comes back when the lease lapses
@@ -206,7 +204,7 @@ class Dispatcher:
             work.hold.forsaken = True
             return
         for message, body in told:
-            notification = render(_notice(job.queue, message, body))
+            notification = render(_notice(job.key, message, body))
             for subscription in audience:
                 if not self._wants(subscription, body):
                     continue
@@ -247,9 +245,7 @@ class Dispatcher:
                 self._ledger.end(work)
                 continue
             subscription = subscriptions[parked.key, parked.subscription]
-            if subscription is None or not (
-                subscription.confirmed or parked.directed or not self._require_confirmation
-            ):
+            if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
                 self._figures.deliveries_dropped += 1  # it wants nothing any more
                 self._ledger.end(work)
                 continue
@@ -267,7 +263,7 @@ class Dispatcher:
     def _notification(self, parked: Parked) -> bytes:
         if parked.message is None:
             return self._recipients.text(parked)
-        return render(_notice(parked.queue, parked.message, self._recipients.body(parked.message)))
+        return render(_notice(parked.key, parked.message, self._recipients.body(parked.message)))
 
     # --- one delivery --------------------------------------------------------------------------------
 
@@ -396,8 +392,8 @@ class Dispatcher:
             self._figures.deliveries_dropped += 1
 
 
-def _notice(queue: str, told: Told, body: bytes) -> Notice:
-    return Notice(queue=queue, body=body, ttl=told.ttl, delay=told.delay)
+def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:
+    return Notice(queue=key.title, body=body, ttl=told.ttl, delay=told.delay)
 
 
 def _remembering(compile_filter: Callable[[Any], Matches]) -> Callable[[bytes], Matches]:
