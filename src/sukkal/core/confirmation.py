@@ -25,11 +25,6 @@ METHOD = "PUT"
 Send = Callable[[QueueKey, Subscription, bytes, str, float], Awaitable[None]]
 
 
-async def unsent(key: QueueKey, subscription: Subscription, _payload: bytes, kind: str, _now: float) -> None:
-    """A sender for services that reach nobody outside."""
-    log.warning("the %s of subscription %s to %s is not sent", kind, subscription.id, key.title)
-
-
 class Wording(Struct, frozen=True):
     """A mail. In its body {0} stands for the queue, {1} for the project, {2} for the link."""
 

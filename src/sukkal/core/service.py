@@ -10,16 +10,19 @@ from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.compression import Compression
-from sukkal.core.confirmation import Confirmation, Send, Terms, unsent
+from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
+from sukkal.core.filters import compile_filter
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.policy import authorize
+from sukkal.core.recipients import Recipients
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing import Check, Rules
 from sukkal.core.subscriptions import Subscriptions
@@ -56,11 +59,12 @@ class Service:
         terms: Terms | None = None,
         subscriber_types: Collection[str] = (),
         subscriber_checks: Mapping[str, Check] | None = None,
-        send: Send = unsent,
+        send: Send | None = None,
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
 
         `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
+        `send` takes what they are asked; by default it is recorded for delivery.
         """
         limits = limits or Limits()
         control = control or backend
@@ -74,10 +78,12 @@ class Service:
         self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, backend.waker, clock)
+        self.deliveries = deliveries = Deliveries(store, waiting, new_id)
         self._messages = messages = Messages(
             catalog,
             store,
             waiting,
+            deliveries,
             limits,
             cipher,
             Compression(compress_above),
@@ -87,18 +93,23 @@ class Service:
         )
         notifier = Notifier(backend.waker, clock, messages.opened, figures)
         self.signer = signer = signer or Signer(None)
-        rules = Rules(limits, schemes=subscriber_types, checks=subscriber_checks or {})
+        rules = Rules(
+            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+        )
+        confirmation = Confirmation(
+            terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
+        )
         self.subscriptions = subscriptions = Subscriptions(
             catalog,
             control.documents,
+            store,
             limits,
             notifier,
             new_id,
             rules=rules,
-            confirmation=Confirmation(
-                terms or Terms(), signer, send, default_ttl=limits.default_subscription_ttl
-            ),
+            confirmation=confirmation,
         )
+        self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )

@@ -29,7 +29,7 @@ from sukkal.core.subscribing import Rules
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
-from sukkal.stores.contract import Documents, Shelf
+from sukkal.stores.contract import Documents, Messages, Shelf
 
 READ_AT_ONCE = 100  # records
 
@@ -52,6 +52,7 @@ class Subscriptions:
         self,
         catalog: Catalog,
         documents: Documents,
+        store: Messages,
         limits: Limits,
         notifier: Notifier,
         new_id: Callable[[float], str],
@@ -60,6 +61,7 @@ class Subscriptions:
     ) -> None:
         self._catalog = catalog
         self._documents = documents
+        self._store = store
         self._limits = limits
         self._notifier = notifier
         self._new_id = new_id
@@ -107,6 +109,8 @@ class Subscriptions:
             await self._catalog.ensure(key, now=ctx.now)
         async with self._recording:
             there = await self._record(key, subscription, now=ctx.now)
+        if connection is None:  # also beside one that was there: its mark may never have come about
+            await self._mark(key, now=ctx.now)
         if there is not None and (there.confirmed or connection is not None):
             raise AlreadySubscribed(TAKEN)
         if connection is not None:
@@ -187,6 +191,8 @@ class Subscriptions:
             return replace(before, **changes, confirmed=False, connection=False)
 
         before, after = await self._change(key, id_, changed, now=ctx.now)
+        if not after.connection:
+            await self._mark(key, now=ctx.now)
         if after.subscriber == before.subscriber:
             self._notifier.renew(key, id_, after.expires)
             return after
@@ -270,11 +276,23 @@ class Subscriptions:
             after = documents[-1].name
         return found
 
+    async def _mark(self, key: QueueKey, *, now: float) -> None:
+        """Have posts to the queue recorded for delivery from now on, whichever process they come to.
+
+        To be called once a subscription's record is written, before that is acknowledged. Each note is
+        another one, so that whoever has found no subscription just before takes away none but an older one.
+        """
+        await self._store.mark(key, self._new_id(now))
+
     async def find(self, key: QueueKey, id_: str, *, now: float) -> Subscription | None:
         """One of a queue's live subscriptions."""
         _, records = _shelves(key)
         document = await self._documents.get(records, id_, now=now)
         return None if document is None else _read(document.value)
+
+    async def forget(self, key: QueueKey, id_: str, *, now: float) -> None:
+        """Delete one of a queue's subscriptions, if it is there."""
+        await self._remove(key, id_, now=now)
 
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""
