@@ -94,7 +94,7 @@ class Post(World):
 
     async def pending(self) -> tuple[int, int]:
         """How many jobs and parked deliveries there are."""
-        jobs, parked = await self.service.deliveries.pending(now=self.now)
+        jobs, parked = await self.service.deliveries.pending(self.now)
         return jobs.total, parked.total
 
     async def settled(self) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 from core.world import Stage, bodies
-from msgspec.structs import replace
 from hand_clock import others_go_on
+from msgspec.structs import replace
 from until import PATIENCE, until
 
 from sukkal.core.confirmation import Terms
