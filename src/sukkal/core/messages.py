@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
-from sukkal.core.catalog import Catalog, Entry
+from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
@@ -61,28 +61,23 @@ class Messages:
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
         entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
-        return self._body_limit(entry)
+        return self._limits.max_messages_post_size if entry is None else entry.attributes.post_limit
 
     def known_body_limit(self, ctx: Context, queue: str) -> int | None:
         """The same, if the queue's record is at hand."""
         entry = self._catalog.cached(QueueKey(ctx.project, queue), ctx.now)
-        return None if entry is None else self._body_limit(entry)
-
-    def _body_limit(self, entry: Entry | None) -> int:
-        own = entry.attributes.max_post_size if entry else None
-        service = self._limits.max_messages_post_size
-        return service if own is None else min(own, service)
+        return None if entry is None else entry.attributes.post_limit
 
     async def too_large(self, ctx: Context, queue: str) -> Invalid:
         """What to say of a post over the limit."""
         entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
-        own = entry.attributes.max_post_size if entry else None
         service = self._limits.max_messages_post_size
-        if own is None:
+        if entry is None or entry.attributes.max_post_size is None:
             return Invalid(f"Message collection size is too large. Max size {service}")
+        own, limit = entry.attributes.max_post_size, entry.attributes.post_limit
         return Invalid(
             "Message collection size is too large. "
-            f"The max size for current queue is {min(own, service)}. It is calculated by max size = "
+            f"The max size for current queue is {limit}. It is calculated by max size = "
             f"min(max_messages_post_size_config: {service}, max_messages_post_size_queue: {own})."
         )
 

@@ -15,11 +15,13 @@ from sukkal.core.containers import Containers
 from sukkal.core.context import Context
 from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
+from sukkal.core.filters import compile_filter
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.policy import authorize
 from sukkal.core.recipients import Recipients
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing import Check, Rules
@@ -91,7 +93,9 @@ class Service:
         )
         notifier = Notifier(backend.waker, clock, messages.opened, figures)
         self.signer = signer = signer or Signer(None)
-        rules = Rules(limits, schemes=subscriber_types, checks=subscriber_checks or {})
+        rules = Rules(
+            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+        )
         confirmation = Confirmation(
             terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
         )
@@ -148,7 +152,7 @@ class Service:
         }
         handlers |= {row.name: handlers[row.like] for row in TABLE if row.like and row.name not in handlers}
         self.dispatcher = Dispatcher(handlers)
-        self.authorize = self.dispatcher.authorize
+        self.authorize = authorize
         self.call: Call = self.dispatcher.call
 
     async def check_key(self, now: float) -> None:
