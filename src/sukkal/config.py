@@ -328,6 +328,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             },
         ),
     ] = ("http", "https", "mailto", "trust+http", "trust+https")
+    webhook_allow: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+(/[0-9]+)?$")], ...],
+        Meta(
+            description="Networks that webhooks may go to, besides public addresses; none: no other.",
+            extra={"allowed": "a list of networks such as 10.1.0.0/16"},
+        ),
+    ] = ()
     signed_url_secret_key: Annotated[
         Annotated[str, Meta(min_length=MIN_KEY)] | None,
         Meta(

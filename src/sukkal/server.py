@@ -18,6 +18,8 @@ from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.confirmation import Terms, Wording
+from sukkal.core.filters import compile_filter
+from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, note_store
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
@@ -27,6 +29,10 @@ from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
+from sukkal.notify.addresses import Addresses
+from sukkal.notify.deliverer import Deliverers
+from sukkal.notify.dispatcher import Dispatcher
+from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Observed
 from sukkal.stores.registry import open_backend
@@ -39,6 +45,7 @@ log = logging.getLogger("sukkal")
 HIGHEST_PORT = 65535
 GIVEN_UP_AFTER = 60.0  # seconds a peer may leave what was sent to it unacknowledged, or take nothing more
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
+LAST_DELIVERIES = 5.0  # seconds that deliveries under way may take to end
 
 Result = TypeVar("Result")
 
@@ -133,8 +140,10 @@ async def _serve(
     """
     async with _opened(settings) as stores:
         clock = SystemClock()
-        service = _service(settings, stores, clock)
+        deliverers = _deliverers(settings, clock)
+        service = _service(settings, stores, clock, deliverers)
         await _check_key(service, clock)
+        dispatcher = _dispatcher(service, deliverers, clock)
         app, sockets = _transports(settings, service, clock, listeners)
         server = Server(_wrapped(app, settings, listeners), sockets.connect)
         chores = [
@@ -142,11 +151,12 @@ async def _serve(
             asyncio.create_task(sockets.watch()),
             asyncio.create_task(service.figures.watch()),
         ]
+        dispatcher.start()
         try:
             serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
             if admin_listeners:
-                admin = Server(_admin(settings, stores, service, app, sockets, server, clock))
+                admin = Server(_admin(settings, stores, service, app, sockets, server, dispatcher, clock))
                 chores.append(asyncio.create_task(_serve_operators(admin, admin_listeners)))
                 await _either(chores[-1], admin.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
@@ -158,6 +168,7 @@ async def _serve(
             await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
+            await dispatcher.stop(LAST_DELIVERIES)
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
@@ -182,6 +193,7 @@ def _admin(
     app: HttpApp,
     sockets: WebSocketApp,
     server: Server,
+    dispatcher: Dispatcher,
     clock: SystemClock,
 ) -> Any:
     """The application for operators."""
@@ -194,6 +206,7 @@ def _admin(
             in_flight=app.in_flight + sockets.in_flight,
             connections=len(server.server_state.connections),
             sockets=len(sockets.connections),
+            deliveries=dispatcher.open,
         )
 
     figures = {"messages": stores.messages.figures}
@@ -204,6 +217,7 @@ def _admin(
         figures,
         look=look,
         busiest=service.busiest,
+        pending=service.deliveries.pending,
         queues=settings.metrics_queues,
         clock=clock.now,
     )
@@ -216,7 +230,9 @@ def _admin(
     )
 
 
-def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
+def _service(
+    settings: Settings, stores: Stores, clock: SystemClock, deliverers: Deliverers | None = None
+) -> Service:
     if settings.slow_request:
         messages = Observed(stores.messages, note_store)
         control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
@@ -232,10 +248,35 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
+        subscriber_checks={scheme: deliverer.check for scheme, deliverer in (deliverers or {}).items()},
     )
     if settings.slow_request:
         service.time_calls()
     return service
+
+
+def _deliverers(settings: Settings, clock: SystemClock) -> Deliverers:
+    """Who brings notifications to outside subscribers, by the schemes of their URIs."""
+    from sukkal.notify.sender import Sender  # slow to import
+    from sukkal.notify.target import Ports, Targets
+    from sukkal.notify.webhook import Webhook
+
+    addresses = Addresses(settings.webhook_allow)
+    webhook = Webhook(Sender(addresses), Targets(addresses, Ports()), (), clock.now)
+    return {"http": webhook, "https": webhook}
+
+
+def _dispatcher(service: Service, deliverers: Deliverers, clock: SystemClock) -> Dispatcher:
+    return Dispatcher(
+        service.deliveries,
+        service.recipients,
+        deliverers,
+        Hosts(),
+        clock,
+        Mint(),
+        service.figures,
+        compile_filter=compile_filter,
+    )
 
 
 def _terms(settings: Settings) -> Terms:
