@@ -110,6 +110,7 @@ class Service:
                 "subscriptions.delete": subscriptions.delete,
             }
         )
+        self.forward = messages.forward
         self.authorize = self.dispatcher.authorize
         self.call: Call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
