@@ -1,5 +1,6 @@
 """What things are. Times are seconds since the epoch, durations are seconds."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -10,6 +11,10 @@ class QueueKey(NamedTuple):
 
     project: str
     name: str
+
+
+# The key of a project and a queue's name. Most are asked for again and again, and need not be made anew.
+queue_key = lru_cache(16_384)(QueueKey)
 
 
 class Message(Struct, frozen=True, kw_only=True):

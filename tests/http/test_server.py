@@ -31,7 +31,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         present.remove(scope["path"])
         return
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
-    whole = scope.pop(EXCHANGE).send
+    whole = scope.pop(EXCHANGE).answer
     length = b"content-length: %d\r\n" % len(body)
     if scope["path"] == "/when-told":
         await told.wait()
@@ -245,7 +245,7 @@ async def one_resets_while_two_wait() -> None:
         if waiting == 2:
             both.set()
         await release.wait()
-        exchange.send(200, b"content-length: 2\r\n", b"ok")
+        exchange.answer(200, b"content-length: 2\r\n", b"ok")
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

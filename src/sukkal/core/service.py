@@ -18,6 +18,7 @@ from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.policy import authorize
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
@@ -111,7 +112,7 @@ class Service:
             }
         )
         self.forward = messages.forward
-        self.authorize = self.dispatcher.authorize
+        self.authorize = authorize
         self.call: Call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
 

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Headers = Mapping[bytes, bytes]
 
+JSON_TYPE = b"application/json"
 FORM = b"application/x-www-form-urlencoded"
 RETRY_AFTER = "2"  # seconds, for a caller whose request would be served later or elsewhere
 VARIES = line("vary", "Accept")
@@ -68,7 +69,7 @@ class HttpApp:
         self._request_ids = RequestIds()
         self._service = service
         self._clock = clock
-        self._client_ids = client_ids or ClientIds()
+        self._callers = identity.Callers(client_ids or ClientIds())
         self._router = Router((op for op in TABLE if admin_mode or not op.admin), service.figures)
         self._took_other = service.figures.of(TRANSPORT, OTHER).took
         self._journal = journal or Journal()
@@ -123,7 +124,7 @@ class HttpApp:
                 self._count(scope, request_id, 200, begun, waited=True)
                 return
             head = answer.head(request_id)
-            if exchange is None or not exchange.send(answer.status, head, answer.body):
+            if exchange is None or not exchange.answer(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
@@ -144,8 +145,9 @@ class HttpApp:
         if method == "OPTIONS":
             return self._counted(scope, Answer(200), request_id, begun)
         headers = _headers(scope["headers"])
-        if b"content-type" in headers and b"content-length" in headers:
-            _check_content_type(headers[b"content-type"])
+        sent_as = headers.get(b"content-type", b"")
+        if sent_as and sent_as != JSON_TYPE and b"content-length" in headers:
+            _check_content_type(sent_as)
         accept = headers.get(b"accept")
         medium = JSON if accept is None else chosen(accept)
         stream = accept is not None and events.wanted(accept) and _is_streamed(found, method, query)
@@ -158,14 +160,8 @@ class HttpApp:
                 "Endpoint only serves `application/json` and `application/x-msgpack`; specify client-side "
                 'media type support with the "Accept" header.',
             )
-        client = self._client_ids.read(headers.get(identity.CLIENT_HEADER))
-        ctx = Context(
-            project=identity.project(headers),
-            client=client,
-            request_id=request_id,
-            now=self._clock(),
-            roles=identity.roles(headers),
-        )
+        client, project, roles = self._callers.read(headers)
+        ctx = Context(project=project, client=client, request_id=request_id, now=self._clock(), roles=roles)
         if REQUEST_ID_HEADER in headers:
             ctx = replace(ctx, global_request_id=identity.global_request_id(headers))
         if found is None:
@@ -188,11 +184,12 @@ class HttpApp:
             preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
             queue = fields["queue"]
-            sent = content.media_type(headers.get(b"content-type", b""))
+            sent = content.media_type(sent_as)
             octets = sent == content.OCTETS and operation.body is Body.MESSAGES
             times = content.octets_times(query) if octets else {}
-            raw = self._body_at_hand(operation, ctx, exchange, queue)
-            if raw is None:
+            raw = exchange.whole_body() if exchange is not None else None
+            limit = self._service.known_body_limit(operation, ctx, queue)
+            if raw is None or limit is None or len(raw) > limit:
                 raw = await self._read_body(operation, ctx, headers, receive, queue)
             if octets:
                 fields |= content.octets_fields(raw, times)
@@ -293,14 +290,6 @@ class HttpApp:
         return Answer(200, self._home[medium], CACHEABLE, media_type)
 
     # --- bodies --------------------------------------------------------------------------------------
-
-    def _body_at_hand(
-        self, operation: Operation, ctx: Context, exchange: Exchange | None, queue: str
-    ) -> bytes | None:
-        """The body, if it came whole with its request and is known to be allowed."""
-        raw = exchange.body() if exchange is not None else None
-        limit = self._service.known_body_limit(operation, ctx, queue)
-        return raw if raw is not None and limit is not None and len(raw) <= limit else None
 
     async def _read_body(
         self, operation: Operation, ctx: Context, headers: Headers, receive: Receive, queue: str

@@ -220,7 +220,7 @@ class SqliteMessages:
                 box.last = place
             rows.append((place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body))
         if len(rows) == 1:
-            self._execute(INSERT, rows[0])
+            self._database.insert(INSERT, rows[0])
             added = self._database.changes()
         else:
             before = self._database.total_changes()
