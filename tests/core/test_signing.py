@@ -167,7 +167,7 @@ def test_time_ends_it() -> None:
         "2037-01-01T00:00:00+00:00",
         "2037-01-01T00:00:00.5",
         "2037-13-01T00:00:00",
-        "２０３７-01-01T00:00:00",
+        "\uff12037-01-01T00:00:00",
     ],
 )
 def test_time_must_be_written_in_the_one_way(expires: str) -> None:
