@@ -1,5 +1,6 @@
 """What things are. Times are seconds since the epoch, durations are seconds."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -31,6 +32,10 @@ class QueueKey(NamedTuple):
     def title(self) -> str:
         """What its users call it."""
         return topic_of(self.name) or self.name
+
+
+# The key of a project and a queue's name. Most are asked for again and again, and need not be made anew.
+queue_key = lru_cache(16_384)(QueueKey)
 
 
 class Message(Struct, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """Posting, listing, fetching and deleting messages."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from sukkal import requests as r
@@ -17,7 +17,7 @@ from sukkal.core.ids import is_id
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View, queue_key
 from sukkal.stores.contract import Messages as Store
 from sukkal.tally import Figures
 
@@ -56,21 +56,21 @@ class Messages:
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether the queue's record is, so that a post need not wait for it."""
-        return self._catalog.cached(QueueKey(ctx.project, queue), ctx.now) is not None
+        return self._catalog.cached(queue_key(ctx.project, queue), ctx.now) is not None
 
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
-        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        entry = await self._catalog.get(queue_key(ctx.project, queue), now=ctx.now)
         return self._limits.max_messages_post_size if entry is None else entry.attributes.post_limit
 
     def known_body_limit(self, ctx: Context, queue: str) -> int | None:
         """The same, if the queue's record is at hand."""
-        entry = self._catalog.cached(QueueKey(ctx.project, queue), ctx.now)
+        entry = self._catalog.cached(queue_key(ctx.project, queue), ctx.now)
         return None if entry is None else entry.attributes.post_limit
 
     async def too_large(self, ctx: Context, queue: str) -> Invalid:
         """What to say of a post over the limit."""
-        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
+        entry = await self._catalog.get(queue_key(ctx.project, queue), now=ctx.now)
         service = self._limits.max_messages_post_size
         if entry is None or entry.attributes.max_post_size is None:
             return Invalid(f"Message collection size is too large. Max size {service}")
@@ -95,7 +95,7 @@ class Messages:
         def batch(queue: Attributes) -> list[Message]:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
+        await self.append(queue_key(ctx.project, request.queue), batch, now=now)
         self._figures.posted += len(ids)
         return r.MessagesPosted(ids=ids)
 
@@ -141,6 +141,16 @@ class Messages:
             if current is not None and current.queue.version == entry.queue.version:
                 return
 
+    async def forward(self, key: QueueKey, bodies: Mapping[str, bytes], *, ttl: int, now: float) -> None:
+        """Store bodies in the form readers meet, under ids; the same ids again store one copy."""
+        ctx = Context(project=key.project, client="", request_id="", now=now)
+
+        def batch(queue: Attributes) -> list[Message]:
+            news = ((id_, r.NewMessage(ttl=ttl, body=Raw(body))) for id_, body in bodies.items())
+            return [self._message(ctx, new, id_, queue) for id_, new in news]
+
+        await self.append(key, batch, now=now)
+
     def _message(self, ctx: Context, new: r.NewMessage, id_: str, queue: Attributes) -> Message:
         ttl = queue.default_ttl if new.ttl is UNSET else new.ttl
         delay = queue.default_delay if new.delay is UNSET else new.delay
@@ -168,7 +178,7 @@ class Messages:
         self._limits.check_message_limit(limit)
         if request.wait:
             self._limits.check_wait(request.wait)
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         marker = request.marker
         if marker is not None and is_id(marker):
@@ -211,7 +221,7 @@ class Messages:
         """
         clock = self._waiting.clock
         yield (page := await self.page(ctx, request))
-        async with self._waiting.place(QueueKey(ctx.project, request.queue)) as place:
+        async with self._waiting.place(queue_key(ctx.project, request.queue)) as place:
             while not self._waiting.stopped:
                 if page.messages:
                     request = replace(request, marker=page.messages[-1].marker)
@@ -251,7 +261,7 @@ class Messages:
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
         self._limits.check_message_limit(len(request.ids))
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         messages = await self._store.fetch(key, request.ids, now=ctx.now)
         if not messages:
             raise NotFound(
@@ -261,7 +271,7 @@ class Messages:
         return r.MessageList(messages=self.opened(messages))
 
     async def get(self, ctx: Context, request: r.GetMessage) -> Message:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if messages:
             return self.opened(messages)[0]
@@ -274,7 +284,7 @@ class Messages:
     # --- deleting ------------------------------------------------------------------------------------
 
     async def delete(self, ctx: Context, request: r.DeleteMessage) -> None:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
@@ -306,7 +316,7 @@ class Messages:
                 'The request should have both "ids" and "claim_ids" parameter in the request when '
                 "message_delete_with_claim_id is True."
             )
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
             popped = await self._store.pop(key, limit=pop, now=ctx.now)

@@ -94,7 +94,10 @@ class Service:
         notifier = Notifier(backend.waker, clock, messages.opened, figures)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
-            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+            limits,
+            schemes=subscriber_types,
+            checks={} if subscriber_checks is None else subscriber_checks,
+            check_filter=compile_filter,
         )
         confirmation = Confirmation(
             terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
@@ -152,6 +155,7 @@ class Service:
         }
         handlers |= {row.name: handlers[row.like] for row in TABLE if row.like and row.name not in handlers}
         self.dispatcher = Dispatcher(handlers)
+        self.forward = messages.forward
         self.authorize = authorize
         self.call: Call = self.dispatcher.call
 
