@@ -13,6 +13,7 @@ from sukkal.core.compression import Compression
 from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.dead_letters import DeadLetters
 from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
 from sukkal.core.filters import compile_filter
@@ -113,6 +114,7 @@ class Service:
             confirmation=confirmation,
         )
         self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
+        dead_letters = DeadLetters(self.recipients, messages, deliveries, store, cipher)
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )
@@ -148,6 +150,7 @@ class Service:
             "subscriptions.update": subscriptions.update,
             "subscriptions.delete": subscriptions.delete,
             "subscriptions.confirm": subscriptions.confirm,
+            "subscriptions.replay": dead_letters.replay,
             "queues.share": signer.share,
             "topics.list": topics.page,
             "topics.get": topics.get,
