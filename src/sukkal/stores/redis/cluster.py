@@ -202,7 +202,8 @@ class Cluster:
 
     def _take(self, slots: Reply, told_by: Address) -> None:
         served: list[Address | None] = [None] * SLOTS
-        for first, last, primary, *_ in slots:
+        for first, last, primary, *replicas in slots:
+            self._dialer.expect_heirs(len(replicas))
             host = primary[0].decode() if primary[0] else told_by[0]
             served[first : last + 1] = [(host, primary[1])] * (last + 1 - first)
         self._home = [served[slot] for slot in _SLOT_OF]

@@ -1,6 +1,7 @@
 """How a call gets to the right server: with one server, or with the one that sentinels say is the master."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -174,8 +175,16 @@ class SentinelGroup(OneServer):
                 reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]}: {said(exc)}")
                 continue
             if found is not None:
+                await self._count_heirs(sentinel)
                 self._sentinels.remove(sentinel)
                 self._sentinels.insert(0, sentinel)  # who has answered is asked first
                 return found[0].decode(), int(found[1])
             reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]} knows no such service")
         raise StoreUnavailable("; ".join(reasons))
+
+    async def _count_heirs(self, sentinel: Address) -> None:
+        """Sentinels also know replicas that are away, as the master does not."""
+        with contextlib.suppress(OSError, TimeoutError, Lost, Refused, KeyError):
+            known = command(b"SENTINEL", b"MASTER", self._service.encode())
+            facts = await self._dialer.ask(sentinel, known, sentinel=True)
+            self._dialer.expect_heirs(int(facts[b"num-slaves"]))
