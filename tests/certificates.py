@@ -30,7 +30,7 @@ class Authority:
         self.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def sign(self, name: str, *, days: int = 1) -> tuple[Path, Path]:
-        """The files of a certificate for a host or an address, and of its key; expired when `days` are negative."""
+        """The files of a certificate for a host or an address, and of its key; it ends in so many days."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))

@@ -135,10 +135,18 @@ def started(*options: str, program: Sequence[str] = ()) -> Iterator[RedisServer]
 class Group:
     """Servers that belong together: `uri` names all of them; each primary has that many `replicas`."""
 
-    def __init__(self, uri: str, members: Sequence[RedisServer], *, replicas: int) -> None:
+    def __init__(
+        self,
+        uri: str,
+        members: Sequence[RedisServer],
+        *,
+        replicas: int,
+        sentinels: Sequence[RedisServer] = (),
+    ) -> None:
         self.uri = uri
         self.members = list(members)
         self.replicas = replicas
+        self.sentinels = list(sentinels)
 
     def primary(self, key: str = "any") -> RedisServer:
         """The one that takes writes to this key."""
@@ -172,7 +180,7 @@ def sentinel_group(*options: str, patience: float = 30) -> Iterator[Group]:
         for sentinel in sentinels:
             until(lambda sentinel=sentinel: _knows_all(sentinel))
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        yield Group(f"redis+sentinel://{hosts}/main", servers, replicas=2)
+        yield Group(f"redis+sentinel://{hosts}/main", servers, replicas=2, sentinels=sentinels)
 
 
 def _knows_all(sentinel: RedisServer) -> bool:

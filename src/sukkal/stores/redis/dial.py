@@ -42,6 +42,18 @@ class _Facts(Struct, frozen=True):
     replicas: int = 0  # that are connected to it
 
 
+class _Ear(Link):
+    """A connection that hears what is published."""
+
+    def __init__(self, heard: Callable[[bytes], None], *, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        self._heard = heard
+
+    def pushed(self, message: list[Reply]) -> None:
+        if message[0] == b"message":
+            self._heard(message[2])
+
+
 class Dialer:
     """Makes connections as the store's URI asks for them. Its methods raise OSError, TimeoutError, Lost or
     Refused when there is none to be had, and Unfit as they say.
@@ -71,8 +83,9 @@ class Dialer:
         wanted = self._options.min_replicas
         if self._heirs > wanted:
             return (
-                f"{self._heirs} replicas may take over from it and {wanted} must have a write: a failover may "
-                f"lose the last writes. Set min_replicas={self._heirs} in the store's URI for durable writes."
+                f"{self._heirs} replicas may take over from it and {wanted} must have a write: a failover "
+                f"may lose the last writes. Set min_replicas={self._heirs} in the store's URI for durable "
+                "writes."
             )
         log_is = self._logs.get(address)
         if log_is == "always" or (wanted and log_is != "off"):
@@ -136,6 +149,17 @@ class Dialer:
         finally:
             link.close()
 
+    async def ear(self, sentinel: Address, heard: Callable[[bytes], None], *channels: bytes) -> Link:
+        """A connection on which `heard` is called with what a sentinel says on these channels."""
+        options = self._options
+
+        def make() -> Link:
+            return _Ear(heard, timeout=options.timeout)
+
+        link, _ = await self._introduce(sentinel, make, options.sentinel_user, options.sentinel_password)
+        link.say(command(b"SUBSCRIBE", *channels))
+        return link
+
     async def _introduce(
         self, address: Address, make: Callable[[], Link], user: str, password: str
     ) -> tuple[Link, str]:
@@ -177,12 +201,9 @@ async def _facts(link: Link) -> _Facts:
     names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
     asked = [command(b"CONFIG", b"GET", name) for name in names]
     *answers, role = await asyncio.gather(
-        *[link.send(packed) for packed in (*asked, command(b"ROLE"))], return_exceptions=True
+        *[_unless_refused(link, each) for each in (*asked, command(b"ROLE"))]
     )
-    for answer in (*answers, role):
-        if isinstance(answer, BaseException) and not isinstance(answer, Refused):
-            raise answer
-    replicas = 0 if isinstance(role, Refused) else len(role[2])
+    replicas = 0 if role is None else len(role[2])
     try:
         appendonly, appendfsync, policy = [
             answer[name].decode() for answer, name in zip(answers, names, strict=True)
@@ -191,6 +212,13 @@ async def _facts(link: Link) -> _Facts:
         return _Facts(replicas=replicas)
     log_is = appendfsync if appendonly == "yes" else "off"
     return _Facts(appendfsync=log_is, policy=policy, replicas=replicas)
+
+
+async def _unless_refused(link: Link, packed: bytes) -> Reply:
+    try:
+        return await link.send(packed)
+    except Refused:
+        return None
 
 
 async def load_scripts(link: Link) -> None:
