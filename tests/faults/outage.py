@@ -5,10 +5,11 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from .audit import Record, audit
+from .audit import Record, Sent, audit
 from .load import Load
 from .victim import Victim, victim
 from .wire import Connection, ServerReader
@@ -16,6 +17,24 @@ from .wire import Connection, ServerReader
 log = logging.getLogger(__name__)
 
 WORKERS = 2
+
+
+class Loss(NamedTuple):
+    """Acknowledged messages that are gone. Times are when they were acknowledged."""
+
+    messages: int
+    first: float = float("inf")
+    last: float = float("inf")
+
+    @classmethod
+    def of(cls, lost: Sequence[Sent]) -> "Loss":
+        times = [sent.post.acknowledged or 0.0 for sent in lost]
+        return cls(len(lost), min(times), max(times)) if times else cls(0)
+
+    def __str__(self) -> str:
+        if not self.messages:
+            return "nothing"
+        return f"{self.messages} messages, acknowledged within {self.last - self.first:.3f} s"
 
 
 class Outage:
@@ -76,15 +95,12 @@ async def under_load(
     disturb: Callable[[], object],
     recover: Callable[[], object],
     *,
-    settled: float = 0.5,
+    answers: range = range(30, 300),
 ) -> Load:
-    """Disturb the store at a random moment, recover it, and go on for a while. The load is done on return.
-
-    It goes on for `settled` seconds after the service serves again.
-    """
+    """Disturb the store after so many answers, recover it, and go on for a while. Returns when all is done."""
     outage = Outage()
     disturbances: list[asyncio.Task[None]] = []
-    at = chance.randrange(30, 300)
+    at = chance.choice(answers)
 
     async def strike() -> None:
         await asyncio.sleep(chance.random() * 0.004)  # anywhere within a request
@@ -95,7 +111,7 @@ async def under_load(
             await until_served(server)
         finally:
             outage.end()
-            asyncio.get_running_loop().call_later(settled, load.stop)
+            asyncio.get_running_loop().call_later(0.5, load.stop)
 
     def watch(count: int) -> None:
         if count == at:
