@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
+from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog, Entry
 from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
@@ -19,6 +20,7 @@ from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 from sukkal.tally import Figures
+from sukkal.wire.bodies import trace_of, traced, untraced
 
 REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -37,6 +39,7 @@ class Messages:
         figures: Figures,
         *,
         delete_with_claim_id: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -47,6 +50,7 @@ class Messages:
         self._new_id = new_id
         self._figures = figures
         self._delete_with_claim_id = delete_with_claim_id
+        self._carrier = carrier
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
     # --- posting -------------------------------------------------------------------------------------
@@ -138,6 +142,8 @@ class Messages:
             body = self._compression.compress(body)
         if queue.encrypt:
             body = self._cipher.seal(body, id_)
+        if self._carrier is not None:
+            body = traced(body, self._carrier.current())
         return Message(
             id=id_,
             body=body,
@@ -231,12 +237,15 @@ class Messages:
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
         for message in messages:
-            if message.body[0] <= COMPRESSED:  # or sealed
+            if message.body[0] <= COMPRESSED:  # or sealed, or traced
                 return [replace(m, body=self._opened(m)) for m in messages]
         return messages
 
     def _opened(self, message: Message) -> bytes:
-        return self._compression.expand(self._cipher.open(message.body, message.id))
+        body = untraced(message.body)
+        if self._carrier is not None:
+            self._carrier.handed(trace_of(message.body))
+        return self._compression.expand(self._cipher.open(body, message.id))
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
         self._limits.check_message_limit(len(request.ids))
