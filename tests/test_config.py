@@ -155,6 +155,7 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         admin_port = 9100
         admin_host = "::"
         metrics_queues = 3
+        metrics_project_classes = ["gold=acme-*"]
         access_log_sample = 0.01
         slow_request = 0.5
         traces = true
@@ -235,6 +236,7 @@ BAD = [
     ("admin_port", "65536", "a whole number from 0 to 65535"),
     ("admin_host", "", "a text that is not empty"),
     ("metrics_queues", "1001", "a whole number from 0 to 1000"),
+    ("metrics_project_classes", "acme-*", "a list of at most 100 items such as"),
     ("access_log_sample", "1.5", "a number from 0 to 1"),
     ("slow_request", "-1", "a number from 0"),
     ("traces", "otlp", "true or false"),

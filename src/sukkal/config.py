@@ -185,6 +185,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 20
 
+    metrics_project_classes: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_\-]+=.+$")], ...],
+        Meta(
+            description="Classes of projects by which metrics tell messages apart: each a name, `=`, and a "
+            "pattern of project ids with `*`, `?` and `[…]`. The first that fits tells; what none fits is "
+            "`other`.",
+            max_length=100,
+            extra={"allowed": "a list of at most 100 items such as gold=acme-*"},
+        ),
+    ] = ()
+
     log_format: Annotated[
         Literal["console", "json"],
         Meta(description="How log lines look: for people, or one JSON object a line."),

@@ -28,6 +28,7 @@ from sukkal.limits import Limits
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Begin, Observed
 from sukkal.stores.registry import open_backend
+from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
 from sukkal.ws.responder import Responder
@@ -231,12 +232,19 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spa
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
         carrier=spans,
+        figures=Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes])),
     )
+    stores.messages.figures.messages = service.figures.messages
     if settings.slow_request:
         service.wrap_calls(timed)
     if spans is not None:
         service.wrap_calls(spans.operations)
     return service
+
+
+def _class_of_projects(setting: str) -> tuple[str, str]:
+    name, _, pattern = setting.partition("=")
+    return name, pattern
 
 
 def _observed(stores: Stores, begin: Begin) -> Stores:

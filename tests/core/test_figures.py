@@ -50,7 +50,7 @@ async def test_what_a_failing_store_keeps_from_happening_is_not_counted(staged: 
     stage.messages.broken = {"append"}
     with pytest.raises(Unavailable):
         await staged.post("orders", 2)
-    assert staged.service.figures.posted == 1
+    assert staged.service.figures.messages["acme"].posted == 1
 
 
 async def test_log_line_of_a_failing_store_tells_who_asked_for_what(

@@ -102,7 +102,7 @@ class Messages:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
         await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
-        self._figures.posted += len(ids)
+        self._figures.messages[ctx.project].posted += len(ids)
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
@@ -274,7 +274,7 @@ class Messages:
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
-            self._figures.deleted += 1
+            self._figures.messages[key.project].deleted += 1
             return
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if not messages:
@@ -306,16 +306,20 @@ class Messages:
         if pop is not None:
             self._limits.check_pop(pop)
             popped = await self._store.pop(key, limit=pop, now=ctx.now)
-            self._figures.deleted += len(popped)
+            self._figures.messages[key.project].deleted += len(popped)
             return r.MessagesPopped(messages=self.opened(popped))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
-            self._figures.deleted += len(await self._store.delete(key, ids, holder=ANYONE, now=ctx.now))
+            self._figures.messages[key.project].deleted += len(
+                await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            )
             return None
         holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
         found = await self._store.fetch(key, ids, now=ctx.now)
         if any(message.claim is not None and message.claim not in holder.claims for message in found):
             raise Held(HELD_TEXT)
-        self._figures.deleted += len(await self._store.delete(key, ids, holder=holder, now=ctx.now))
+        self._figures.messages[key.project].deleted += len(
+            await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        )
         return None
