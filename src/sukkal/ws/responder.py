@@ -96,7 +96,7 @@ class Responder:
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
-        self._request_ids = RequestIds()
+        self.new_request_id = RequestIds().next
         self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *BY_NAME)}
         self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in BY_NAME}
         self._journal = journal or Journal()
@@ -179,7 +179,7 @@ class Responder:
         return Context(
             project=project,
             client=client,
-            request_id=self._request_ids.next(),
+            request_id=self.new_request_id(),
             now=self._clock(),
             roles=identity.roles(headers.roles.encode()) if isinstance(headers.roles, str) else NOBODY,
             connection=connection,
