@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from sukkal.core.clock import SystemClock
 from sukkal.core.confirmation import Terms, Wording
 from sukkal.core.filters import compile_filter
 from sukkal.core.ids import Mint
-from sukkal.core.journal import Journal, note_store
+from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing import Check
@@ -44,11 +44,15 @@ from sukkal.notify.target import Ports, Targets
 from sukkal.notify.trust import Keystone, Trust
 from sukkal.notify.webhook import Webhook
 from sukkal.stores.contract import Backend, Trait
-from sukkal.stores.observed import Observed
+from sukkal.stores.observed import Begin, Observed
 from sukkal.stores.registry import open_backend
+from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
 from sukkal.ws.responder import Responder
+
+if TYPE_CHECKING:
+    from sukkal.traces.spans import Spans
 
 log = logging.getLogger("sukkal")
 
@@ -133,7 +137,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                     "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
-        await _check_key(_service(settings, stores, clock), clock)
+        service, _ = _delivering(settings, stores, clock)
+        await _check_key(service, clock)
         return stores.traits
 
 
@@ -148,16 +153,12 @@ async def _serve(
 
     Operators are served too, until the end, if there is a listener for them.
     """
-    async with _opened(settings) as stores:
+    async with _opened(settings) as stores, _tracing(settings) as spans:
         clock = SystemClock()
-        checks: dict[str, Check] = {}
-        service = _service(settings, stores, clock, checks)
+        service, dispatcher = _delivering(settings, stores, clock, spans)
         await _check_key(service, clock)
-        reached = deliverers(settings, service, clock)
-        checks.update({scheme: deliverer.check for scheme, deliverer in reached.items()})
-        dispatcher = _dispatcher(service, reached, clock)
-        app, sockets = _transports(settings, service, clock, listeners)
-        server = Server(_wrapped(app, settings, listeners), sockets.connect)
+        app, sockets = _transports(settings, service, clock, listeners, spans)
+        server = Server(_wrapped(app, settings, listeners, spans), sockets.connect)
         chores = [
             asyncio.create_task(service.sweep(clock.now)),
             asyncio.create_task(sockets.watch()),
@@ -242,13 +243,31 @@ def _admin(
     )
 
 
+def _delivering(
+    settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None
+) -> tuple[Service, Dispatcher]:
+    """The service, and what brings its notifications to subscribers outside.
+
+    Raises BadSetting for what deliverers cannot use.
+    """
+    checks: dict[str, Check] = {}
+    service = _service(settings, stores, clock, checks, spans)
+    made = deliverers(settings, service, clock)
+    checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
+    return service, _dispatcher(service, made, clock)
+
+
 def _service(
-    settings: Settings, stores: Stores, clock: SystemClock, checks: Mapping[str, Check] | None = None
+    settings: Settings,
+    stores: Stores,
+    clock: SystemClock,
+    subscriber_checks: Mapping[str, Check],
+    spans: "Spans | None" = None,
 ) -> Service:
     if settings.slow_request:
-        messages = Observed(stores.messages, note_store)
-        control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
-        stores = Stores(messages, control)
+        stores = _observed(stores, time_store)
+    if spans is not None:
+        stores = _observed(stores, spans.store)
     service = Service(
         stores.messages,
         control=stores.control,
@@ -257,14 +276,82 @@ def _service(
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        carrier=spans,
+        figures=Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes])),
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
-        subscriber_checks=checks,
+        subscriber_checks=subscriber_checks,
     )
+    stores.messages.figures.messages = service.figures.messages
     if settings.slow_request:
-        service.time_calls()
+        service.wrap_calls(timed)
+    if spans is not None:
+        service.wrap_calls(spans.operations)
     return service
+
+
+def _dispatcher(service: Service, deliverers: Deliverers, clock: SystemClock) -> Dispatcher:
+    return Dispatcher(
+        service.deliveries,
+        service.recipients,
+        deliverers,
+        Hosts(),
+        clock,
+        Mint(),
+        service.figures,
+        compile_filter=compile_filter,
+    )
+
+
+def _class_of_projects(setting: str) -> tuple[str, str]:
+    name, _, pattern = setting.partition("=")
+    return name, pattern
+
+
+def _observed(stores: Stores, begin: Begin) -> Stores:
+    messages = Observed(stores.messages, begin)
+    control = messages if stores.control is stores.messages else Observed(stores.control, begin)
+    return Stores(messages, control)
+
+
+@contextlib.asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator["Spans | None"]:
+    """What traces the service, if it is to be traced; what it knows in the end is told before this ends."""
+    if not settings.traces and not settings.osprofiler_hmac_keys:
+        yield None
+        return
+    from sukkal.traces.opened import CannotTrace, open_spans  # slow to import, and an extra
+
+    try:
+        spans = open_spans(
+            exporting=settings.traces,
+            hmac_keys=settings.osprofiler_hmac_keys,
+            connection_string=settings.osprofiler_connection_string,
+        )
+    except CannotTrace as exc:
+        key = "traces" if settings.traces else "osprofiler_connection_string"
+        raise BadSetting(key, str(exc)) from exc
+    try:
+        yield spans
+    finally:
+        await asyncio.to_thread(spans.close)
+
+
+def _terms(settings: Settings) -> Terms:
+    def wording(name: str) -> Wording:
+        return Wording(
+            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
+        )
+
+    return Terms(
+        required=settings.require_confirmation,
+        page=settings.external_confirmation_url,
+        endpoint=settings.public_endpoint,
+        websocket_endpoint=settings.public_websocket_endpoint,
+        subscribed=wording("subscription"),
+        unsubscribed=wording("unsubscribe"),
+    )
 
 
 def deliverers(settings: Settings, service: Service, clock: SystemClock) -> dict[str, Deliverer]:
@@ -330,35 +417,6 @@ def _made(key: str, make: Callable[[], Result]) -> Result:
         raise BadSetting(key, f"{key} cannot be used: {why}.") from exc
 
 
-def _dispatcher(service: Service, deliverers: Deliverers, clock: SystemClock) -> Dispatcher:
-    return Dispatcher(
-        service.deliveries,
-        service.recipients,
-        deliverers,
-        Hosts(),
-        clock,
-        Mint(),
-        service.figures,
-        compile_filter=compile_filter,
-    )
-
-
-def _terms(settings: Settings) -> Terms:
-    def wording(name: str) -> Wording:
-        return Wording(
-            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
-        )
-
-    return Terms(
-        required=settings.require_confirmation,
-        page=settings.external_confirmation_url,
-        endpoint=settings.public_endpoint,
-        websocket_endpoint=settings.public_websocket_endpoint,
-        subscribed=wording("subscription"),
-        unsubscribed=wording("unsubscribe"),
-    )
-
-
 async def _check_key(service: Service, clock: SystemClock) -> None:
     try:
         await service.check_key(clock.now())
@@ -367,7 +425,11 @@ async def _check_key(service: Service, clock: SystemClock) -> None:
 
 
 def _transports(
-    settings: Settings, service: Service, clock: SystemClock, listeners: list[socket.socket]
+    settings: Settings,
+    service: Service,
+    clock: SystemClock,
+    listeners: list[socket.socket],
+    spans: "Spans | None",
 ) -> tuple[HttpApp, WebSocketApp]:
     client_ids = ClientIds(
         uuid_safe=settings.client_id_uuid_safe == "strict",
@@ -391,6 +453,8 @@ def _transports(
         checksums=settings.enable_checksum,
         journal=journal,
     )
+    if spans is not None:
+        responder.wrap_answers(spans.websocket)
     sockets = WebSocketApp(
         responder,
         service.subscriptions,
@@ -446,9 +510,11 @@ def _longest_frame(limits: Limits) -> int:
     return max(1 << 20, 2 * max(limits.max_messages_post_size, limits.max_queue_metadata))
 
 
-def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket]) -> Any:
+def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket], spans: "Spans | None") -> Any:
     """The application, with what the settings put in front of it."""
-    wrapped: Any = Cors(app, settings.allowed_origin) if settings.allowed_origin else app
+    wrapped: Any = app if spans is None else spans.http(app)
+    if settings.allowed_origin:
+        wrapped = Cors(wrapped, settings.allowed_origin)
     return UpgradeOnly(wrapped, listeners[1].getsockname()[1]) if len(listeners) > 1 else wrapped
 
 

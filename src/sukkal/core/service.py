@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
+from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
@@ -13,12 +14,13 @@ from sukkal.core.compression import Compression
 from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.dead_letters import DeadLetters
 from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
 from sukkal.core.filters import compile_filter
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
-from sukkal.core.journal import Call, timed
+from sukkal.core.journal import Call
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.policy import authorize
@@ -55,6 +57,7 @@ class Service:
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
         figures: Figures | None = None,
+        carrier: Carrier | None = None,
         signer: Signer | None = None,
         terms: Terms | None = None,
         subscriber_types: Collection[str] = (),
@@ -63,6 +66,7 @@ class Service:
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
 
+        With a `carrier`, messages bring along the trace they were posted in.
         `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
         `send` takes what they are asked; by default it is recorded for delivery.
         """
@@ -90,8 +94,9 @@ class Service:
             new_id,
             figures,
             delete_with_claim_id=delete_with_claim_id,
+            carrier=carrier,
         )
-        notifier = Notifier(backend.waker, clock, messages.opened, figures)
+        notifier = Notifier(backend.waker, clock, messages.opened, figures, carrier)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
             limits,
@@ -113,6 +118,7 @@ class Service:
             confirmation=confirmation,
         )
         self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
+        dead_letters = DeadLetters(self.recipients, messages, deliveries, store, cipher)
         self._queues = queues = Containers(
             catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
         )
@@ -148,6 +154,7 @@ class Service:
             "subscriptions.update": subscriptions.update,
             "subscriptions.delete": subscriptions.delete,
             "subscriptions.confirm": subscriptions.confirm,
+            "subscriptions.replay": dead_letters.replay,
             "queues.share": signer.share,
             "topics.list": topics.page,
             "topics.get": topics.get,
@@ -209,9 +216,9 @@ class Service:
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
 
-    def time_calls(self) -> None:
-        """From now on, note where each call's time goes, for the journal to tell of."""
-        self.call = timed(self.dispatcher.call)
+    def wrap_calls(self, wrap: Callable[[Call], Call]) -> None:
+        """Have every call made through what `wrap` makes of it; to be asked before transports are."""
+        self.call = wrap(self.call)
 
     @property
     def waiters(self) -> int:
