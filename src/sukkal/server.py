@@ -4,38 +4,35 @@ import asyncio
 import contextlib
 import gc
 import logging
-import shlex
 import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 from msgspec.structs import replace
 
-from sukkal import logs, workers
+from sukkal import logs, outside, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
+from sukkal.core.confirmation import Terms, Wording
+from sukkal.core.filters import compile_filter
+from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, note_store
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
-from sukkal.notify.addresses import Addresses
-from sukkal.notify.deliverer import Deliverer
-from sukkal.notify.mail import Command, Mail, Post, Smtp
-from sukkal.notify.queue import OtherQueue
-from sukkal.notify.sender import Sender, tls_context
-from sukkal.notify.signature import read_key
-from sukkal.notify.target import Ports, Targets
-from sukkal.notify.trust import Keystone, Trust
-from sukkal.notify.webhook import Webhook
+from sukkal.model import QueueKey
+from sukkal.notify.deliverer import Deliverers
+from sukkal.notify.dispatcher import Dispatcher
+from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Observed
 from sukkal.stores.registry import open_backend
@@ -48,6 +45,7 @@ log = logging.getLogger("sukkal")
 HIGHEST_PORT = 65535
 GIVEN_UP_AFTER = 60.0  # seconds a peer may leave what was sent to it unacknowledged, or take nothing more
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
+LAST_DELIVERIES = 5.0  # seconds that deliveries under way may take to end
 
 Result = TypeVar("Result")
 
@@ -115,6 +113,7 @@ def _serve_by_workers(settings: Settings) -> int:
 
 async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
     """What the stores promise; raises as `serve` does when they cannot be used, or not by several."""
+    outside.check(settings)
     async with _opened(settings) as stores:
         for backend, uri in ((stores.messages, settings.store), (stores.control, settings.control_store)):
             if Trait.SHARED not in backend.traits:
@@ -142,8 +141,14 @@ async def _serve(
     """
     async with _opened(settings) as stores:
         clock = SystemClock()
-        service = _service(settings, stores, clock)
+
+        async def forward(key: QueueKey, bodies: Mapping[str, bytes], *, ttl: int, now: float) -> None:
+            await service.forward(key, bodies, ttl=ttl, now=now)
+
+        deliverers = outside.deliverers(settings, forward, clock)
+        service = _service(settings, stores, clock, deliverers)
         await _check_key(service, clock)
+        dispatcher = _dispatcher(settings, service, deliverers, clock)
         app, sockets = _transports(settings, service, clock, listeners)
         server = Server(_wrapped(app, settings, listeners), sockets.connect)
         chores = [
@@ -151,11 +156,12 @@ async def _serve(
             asyncio.create_task(sockets.watch()),
             asyncio.create_task(service.figures.watch()),
         ]
+        dispatcher.start()
         try:
             serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
             if admin_listeners:
-                admin = Server(_admin(settings, stores, service, app, sockets, server, clock))
+                admin = Server(_admin(settings, stores, service, app, sockets, server, dispatcher, clock))
                 chores.append(asyncio.create_task(_serve_operators(admin, admin_listeners)))
                 await _either(chores[-1], admin.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
@@ -167,6 +173,7 @@ async def _serve(
             await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
+            await dispatcher.stop(LAST_DELIVERIES)
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
@@ -191,6 +198,7 @@ def _admin(
     app: HttpApp,
     sockets: WebSocketApp,
     server: Server,
+    dispatcher: Dispatcher,
     clock: SystemClock,
 ) -> Any:
     """The application for operators."""
@@ -203,6 +211,7 @@ def _admin(
             in_flight=app.in_flight + sockets.in_flight,
             connections=len(server.server_state.connections),
             sockets=len(sockets.connections),
+            deliveries=dispatcher.open,
         )
 
     figures = {"messages": stores.messages.figures}
@@ -213,6 +222,7 @@ def _admin(
         figures,
         look=look,
         busiest=service.busiest,
+        pending=service.deliveries.pending,
         queues=settings.metrics_queues,
         clock=clock.now,
     )
@@ -225,7 +235,9 @@ def _admin(
     )
 
 
-def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
+def _service(
+    settings: Settings, stores: Stores, clock: SystemClock, deliverers: Deliverers | None = None
+) -> Service:
     if settings.slow_request:
         messages = Observed(stores.messages, note_store)
         control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
@@ -238,73 +250,45 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
+        terms=_terms(settings),
+        subscriber_types=settings.subscriber_types,
+        subscriber_checks={scheme: deliverer.check for scheme, deliverer in (deliverers or {}).items()},
     )
     if settings.slow_request:
         service.time_calls()
     return service
 
 
-def deliverers(settings: Settings, service: Service, clock: SystemClock) -> dict[str, Deliverer]:
-    """What brings notifications to subscribers, by the scheme of their URIs.
-
-    Raises BadSetting for networks, ports, keys and files that cannot be used.
-    """
-    tls = _made("webhook_ca_file", lambda: tls_context(settings.webhook_ca_file))
-    addresses = _made("webhook_allow", lambda: Addresses(settings.webhook_allow))
-    ports = _made("webhook_ports", lambda: Ports(settings.webhook_ports))
-    keys = _made("webhook_signing_keys", lambda: [read_key(key) for key in settings.webhook_signing_keys])
-    sender = Sender(
-        addresses,
-        connect_timeout=settings.webhook_connect_timeout,
-        read_timeout=settings.webhook_read_timeout,
-        total_timeout=settings.webhook_timeout,
-        max_response=settings.webhook_max_response,
-        tls=tls,
+def _dispatcher(
+    settings: Settings, service: Service, deliverers: Deliverers, clock: SystemClock
+) -> Dispatcher:
+    return Dispatcher(
+        service.deliveries,
+        service.recipients,
+        deliverers,
+        Hosts(per_host=settings.max_deliveries_per_host, per_project=settings.max_deliveries_per_project),
+        clock,
+        Mint(),
+        service.figures,
+        compile_filter=compile_filter,
     )
-    webhook = Webhook(sender, Targets(addresses, ports), keys, clock.now)
-    made: dict[str, Deliverer] = {
-        "http": webhook,
-        "https": webhook,
-        "mailto": Mail(_mail_post(settings, tls)),
-        "queue": OtherQueue(service.forward, clock.now),
-    }
-    if settings.identity_url is not None:
-        if settings.trustee_password is None:
-            raise BadSetting("trustee_password", "identity_url is set, and needs trustee_password.")
-        keystone = Keystone(
-            settings.identity_url,
-            user=settings.trustee_name,
-            password=settings.trustee_password,
-            domain=settings.trustee_domain,
-            tls=tls,
+
+
+def _terms(settings: Settings) -> Terms:
+    def wording(name: str) -> Wording:
+        return Wording(
+            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
         )
-        made["trust+http"] = made["trust+https"] = Trust(webhook, keystone, clock.now)
-    return made
 
-
-def _mail_post(settings: Settings, tls: ssl.SSLContext) -> Post:
-    if settings.smtp_mode == "third_part":
-        words = _made("smtp_command", lambda: shlex.split(settings.smtp_command))
-        if not words:
-            raise BadSetting("smtp_command", "smtp_command names no program.")
-        return Command(words)
-    return Smtp(
-        settings.smtp_host,
-        settings.smtp_port,
-        tls=settings.smtp_tls,
-        context=tls,
-        user=settings.smtp_user_name,
-        password=settings.smtp_user_password,
+    return Terms(
+        required=settings.require_confirmation,
+        page=settings.external_confirmation_url,
+        endpoint=settings.public_endpoint,
+        websocket_endpoint=settings.public_websocket_endpoint,
+        subscribed=wording("subscription"),
+        unsubscribed=wording("unsubscribe"),
     )
-
-
-def _made(key: str, make: Callable[[], Result]) -> Result:
-    """What a setting stands for, read once; its value is not repeated, for it may be a secret."""
-    try:
-        return make()
-    except (ValueError, OSError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise BadSetting(key, f"{key} cannot be used: {why}.") from exc
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:

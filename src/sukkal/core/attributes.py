@@ -50,6 +50,12 @@ def defaults(limits: Limits) -> dict[str, Any]:
     }
 
 
+def topic_defaults(limits: Limits) -> dict[str, Any]:
+    """The same for a topic, of which fewer are shown."""
+    shown = defaults(limits)
+    return {name: shown[name] for name in (MAX_POST_SIZE, DEFAULT_TTL, DEFAULT_DELAY)}
+
+
 RESERVED = frozenset(defaults(Limits()))
 
 

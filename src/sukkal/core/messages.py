@@ -12,6 +12,7 @@ from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries
 from sukkal.core.ids import is_id
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
@@ -30,6 +31,7 @@ class Messages:
         catalog: Catalog,
         store: Store,
         waiting: Waiting,
+        deliveries: Deliveries,
         limits: Limits,
         cipher: Cipher,
         compression: Compression,
@@ -41,6 +43,7 @@ class Messages:
         self._catalog = catalog
         self._store = store
         self._waiting = waiting
+        self._deliveries = deliveries
         self._limits = limits
         self._cipher = cipher
         self._compression = compression
@@ -97,23 +100,36 @@ class Messages:
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
-        """Store messages of another queue as they are."""
-        await self.append(key, lambda _: messages, now=now)
+        """Store dead letters of another queue as they are."""
+        await self.append(key, lambda _: messages, now=now, dead=True)
 
     async def append(
-        self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
+        self,
+        key: QueueKey,
+        batch: Callable[[Attributes], list[Message]],
+        *,
+        now: float,
+        dead: bool = False,
     ) -> None:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them.
+        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them, and
+        their delivery to outside subscribers is recorded; of `dead` letters none is made again.
         """
+        deliveries = self._deliveries
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
             entry.uses += 1
             messages = batch(entry.attributes)
+            note = deliveries.notes.get(key) if deliveries.notes else None
             try:
-                await self._store.append(key, messages)
+                if note is not None:
+                    await deliveries.append(key, messages, note, dead=dead, now=now)
+                else:
+                    note = await self._store.append(key, messages)
+                    if note is not None:  # somebody has subscribed since
+                        await deliveries.record(key, messages, note, dead=dead, now=now)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)
@@ -249,7 +265,7 @@ class Messages:
         messages = await self._store.fetch(key, request.ids, now=ctx.now)
         if not messages:
             raise NotFound(
-                f"No messages with IDs: {request.ids!r} found in the queue {key.name} "
+                f"No messages with IDs: {request.ids!r} found in the {key.kind} {key.title} "
                 f"for project {key.project}."
             )
         return r.MessageList(messages=self.opened(messages))
@@ -261,7 +277,9 @@ class Messages:
             return self.opened(messages)[0]
         if await self._catalog.get(key, now=ctx.now) is None:
             raise queue_not_found(key)
-        raise NotFound(f"Message {request.id} does not exist in queue {key.name} for project {key.project}")
+        raise NotFound(
+            f"Message {request.id} does not exist in {key.kind} {key.title} for project {key.project}"
+        )
 
     # --- deleting ------------------------------------------------------------------------------------
 

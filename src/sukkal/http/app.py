@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sukkal.core.context import Context
 from sukkal.core.journal import Journal
 from sukkal.core.service import Service
-from sukkal.errors import ServiceError
+from sukkal.errors import AlreadySubscribed, ServiceError
 from sukkal.http import content, events, identity
 from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
@@ -30,7 +30,7 @@ from sukkal.model import Message
 from sukkal.operations import TABLE, Body, Operation
 from sukkal.requests import ListMessages
 from sukkal.wire.home import VERSIONS, home_document
-from sukkal.wire.identity import ClientIds, RequestIds, bad_name
+from sukkal.wire.identity import NOBODY, ClientIds, RequestIds, bad_name
 from sukkal.wire.media import JSON, MSGPACK, Medium
 from sukkal.wire.status import status_of
 
@@ -75,10 +75,7 @@ class HttpApp:
         self._journal = journal or Journal()
         self._tell_from = self._journal.tell_from
         self._home = {medium: home_document(admin_mode=admin_mode, medium=medium) for medium in MEDIA}
-        self._renderers = {
-            medium: Renderers(medium, queue_defaults=service.queue_defaults, checksums=checksums)
-            for medium in MEDIA
-        }
+        self._renderers = {medium: Renderers(medium, checksums=checksums) for medium in MEDIA}
 
     async def drained(self) -> None:
         """Return when no request is in flight; to be asked once `draining` is set."""
@@ -103,7 +100,10 @@ class HttpApp:
             except ServiceError as error:
                 document = {"title": error.title, "description": error.message}
                 status = status_of(error)
-                answer = _error(scope, status, document, _LATER if status == 503 else b"")
+                lines = _LATER if status == 503 else b""
+                if isinstance(error, AlreadySubscribed):
+                    lines = line("location", scope["path"])
+                answer = _error(scope, status, document, lines)
                 self._count(scope, request_id, status, begun)
             except HungUp:
                 self._count(scope, request_id, HUNG_UP, begun, waited=True)
@@ -145,6 +145,9 @@ class HttpApp:
         if method == "OPTIONS":
             return self._counted(scope, Answer(200), request_id, begun)
         headers = _headers(scope["headers"])
+        signed = identity.SIGNATURE_HEADER in headers
+        if signed:
+            self._verify(headers, method, path)
         sent_as = headers.get(b"content-type", b"")
         if sent_as and sent_as != JSON_TYPE and b"content-length" in headers:
             _check_content_type(sent_as)
@@ -162,13 +165,15 @@ class HttpApp:
             )
         client, project, roles = self._callers.read(headers)
         ctx = Context(project=project, client=client, request_id=request_id, now=self._clock(), roles=roles)
+        if signed:
+            ctx = replace(ctx, roles=NOBODY, signed=True)
         if REQUEST_ID_HEADER in headers:
             ctx = replace(ctx, global_request_id=identity.global_request_id(headers))
         if found is None:
             return self._counted(scope, self._home_document(method, medium), request_id, begun)
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
-            raise bad_name()
+            raise bad_name("topic" if resource.of_topic else "queue")
         endpoint = resource.endpoint(method, query)
         if endpoint is None:
             raise _method_not_allowed(resource.allow)
@@ -216,6 +221,12 @@ class HttpApp:
         if seconds >= self._tell_from:
             self._tell(scope, request_id, answer.status, seconds, waited=bool(wait))
         return answer
+
+    def _verify(self, headers: Headers, method: str, path: str) -> None:
+        """Refuse a pre-signed request unless it names a project, and its signature covers it."""
+        project, grant = identity.named_project(headers), identity.grant(headers)
+        if project is None or not self._service.signer.allows(grant, method, path, project, self._clock()):
+            raise Refused(404, "404 Not Found")
 
     async def _stream(
         self, operation: Operation, ctx: Context, fields: dict[str, Any], headers: Headers

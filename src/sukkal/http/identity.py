@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from sukkal.core.signing import Grant
 from sukkal.errors import InvalidIdentity
 from sukkal.wire import identity
 
 CLIENT_HEADER = b"client-id"
 REQUEST_ID_HEADER = b"x-openstack-request-id"  # inbound, the global one
+SIGNATURE_HEADER = b"url-signature"
 PROJECT_HEADERS = (b"x-project-id", b"x-tenant-id", b"x-tenant")
+_GRANT_HEADERS = (SIGNATURE_HEADER, b"url-paths", b"url-methods", b"url-expires")
 
 
 LONGEST_KEPT = 512  # bytes of the headers of a caller that is remembered
@@ -67,3 +70,10 @@ def named_project(headers: Mapping[bytes, bytes]) -> str | None:
 def global_request_id(headers: Mapping[bytes, bytes]) -> str | None:
     """The id that the caller gave to what it does, if it did in due form."""
     return identity.global_request_id(headers.get(REQUEST_ID_HEADER))
+
+
+def grant(headers: Mapping[bytes, bytes]) -> Grant:
+    """What a pre-signed request shows instead of a token."""
+    texts = (headers.get(name, b"").decode("latin-1") for name in _GRANT_HEADERS)
+    signature, paths, methods, expires = texts
+    return Grant(signature, tuple(paths.split(",")), tuple(methods.split(",")), expires)
