@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from sukkal.config import BadSetting, Settings
 from sukkal.core.clock import Clock, SystemClock
+from sukkal.core.signing_keys import read_key
 from sukkal.model import QueueKey
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Deliverer
 from sukkal.notify.mail import Command, Mail, Post, Smtp
 from sukkal.notify.queue import Forward, OtherQueue
 from sukkal.notify.sender import Sender, tls_context
-from sukkal.notify.signature import read_key
 from sukkal.notify.target import Ports, Targets
 from sukkal.notify.trust import Keystone, Trust
 from sukkal.notify.webhook import Webhook
