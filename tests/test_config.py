@@ -155,8 +155,12 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         admin_port = 9100
         admin_host = "::"
         metrics_queues = 3
+        metrics_project_classes = ["gold=acme-*"]
         access_log_sample = 0.01
         slow_request = 0.5
+        traces = true
+        osprofiler_hmac_keys = ["s3cret"]
+        osprofiler_connection_string = "redis://traces.example"
         workers = 4
         control_store = "redis://control.example/1"
         data_dir = "data"
@@ -266,8 +270,11 @@ BAD = [
     ("admin_port", "65536", "a whole number from 0 to 65535"),
     ("admin_host", "", "a text that is not empty"),
     ("metrics_queues", "1001", "a whole number from 0 to 1000"),
+    ("metrics_project_classes", "acme-*", "a list of at most 100 items such as"),
     ("access_log_sample", "1.5", "a number from 0 to 1"),
     ("slow_request", "-1", "a number from 0"),
+    ("traces", "otlp", "true or false"),
+    ("osprofiler_connection_string", "redis", "an address such as"),
     ("workers", "0", "a whole number from 1"),
     ("workers", "auto", "a whole number from 1"),
     ("durability", "Full", "full or relaxed"),
@@ -353,7 +360,15 @@ def test_bad_value_is_refused_with_its_name_origin_and_what_is_allowed(
 
 
 def test_every_setting_that_can_be_wrong_is_shown_to_be_refused() -> None:
-    assert {name for name, _, _ in BAD} == set(Settings.__struct_fields__)
+    right = {"osprofiler_hmac_keys"}  # in the environment any text is a list of texts
+    assert {name for name, _, _ in BAD} == set(Settings.__struct_fields__) - right
+
+
+def test_keys_of_osprofiler_mean_nothing_without_a_place_for_traces(tmp_path: Path) -> None:
+    assert "set both, or neither" in str(refusal({"SUKKAL_OSPROFILER_HMAC_KEYS": "a"}))
+    with pytest.raises(BadSetting) as refused:
+        settings_from(tmp_path, "osprofiler_hmac_keys = ['s3cret', '']")
+    assert "s3cret" not in str(refused.value)
 
 
 def test_value_is_named_but_not_at_any_length() -> None:

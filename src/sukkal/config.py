@@ -51,6 +51,7 @@ FLAGS: Final = (
 )
 _SECRETS: Final = (  # never shown, not even in an error or a repr
     "message_encryption_key",
+    "osprofiler_hmac_keys",
     "signed_url_secret_key",
     "smtp_user_password",
     "trustee_password",
@@ -191,6 +192,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 20
 
+    metrics_project_classes: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_\-]+=.+$")], ...],
+        Meta(
+            description="Classes of projects by which metrics tell messages apart: each a name, `=`, and a "
+            "pattern of project ids with `*`, `?` and `[…]`. The first that fits tells; what none fits is "
+            "`other`.",
+            max_length=100,
+            extra={"allowed": "a list of at most 100 items such as gold=acme-*"},
+        ),
+    ] = ()
+
     log_format: Annotated[
         Literal["console", "json"],
         Meta(description="How log lines look: for people, or one JSON object a line."),
@@ -213,6 +225,29 @@ class Settings(Struct, frozen=True, kw_only=True):
             "are. Time that a caller asked to wait does not count.",
         ),
     ] = 0.0
+
+    traces: Annotated[
+        bool,
+        Meta(
+            description="Whether OpenTelemetry traces requests, and messages from producer to consumer. How "
+            "many, and who is told, say the variables `OTEL_…`. Needs `sukkal[otel]`. See docs/operations.md."
+        ),
+    ] = False
+    osprofiler_hmac_keys: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Secrets one of which OpenStack clients sign with what they ask OSProfiler to trace, "
+            "as `hmac_keys` of other services. Needs `sukkal[osprofiler]`.",
+            extra={"allowed": "a list of texts"},
+        ),
+    ] = ()
+    osprofiler_connection_string: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*:")] | None,
+        Meta(
+            description="Where these traces are kept, for `osprofiler trace show`.",
+            extra={"default": "none", "allowed": "an address such as redis://localhost:6379"},
+        ),
+    ] = None
 
     default_message_ttl: Annotated[
         int,
@@ -523,6 +558,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
 
+# What means nothing without the other.
+_TOGETHER: Final = (("osprofiler_hmac_keys", "osprofiler_connection_string"),)
+
 # What must not exceed what. The bounds of each alone stand in its type.
 _ORDERED: Final = (
     ("default_message_ttl", "max_message_ttl"),
@@ -619,6 +657,9 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         values["data_dir"] = _default_data_dir(environ)
     settings = Settings(**values)
     _check_order(settings, said)
+    for one, other in _TOGETHER:
+        if bool(getattr(settings, one)) != bool(getattr(settings, other)):
+            raise BadSetting(one, f"{one} and {other} are to be set both, or neither.")
     if settings.signed_url_secret_key is not None and is_known(settings.signed_url_secret_key):
         raise BadSetting(
             "signed_url_secret_key",
@@ -733,7 +774,7 @@ def _meant(name: str, spell: Callable[[str], str] = str) -> str:
 def _show(name: str, value: object) -> str:
     if name in _SECRETS and value is not None:
         return "(hidden)"
-    if name in ("store", "control_store") and isinstance(value, str):
+    if name in ("store", "control_store", "osprofiler_connection_string") and isinstance(value, str):
         value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"

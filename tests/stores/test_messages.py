@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from sukkal.model import ANYONE, UNCLAIMED, Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.contract import Backend, Messages
+from sukkal.tally import ByProject
 
 from .samples import ALL, NOW, QUEUE, ids, lease, message, numbered, walk
 
@@ -1190,6 +1191,27 @@ async def test_volume_does_not_count_the_expired_once_they_are_swept(messages: M
 
 
 # Sweeping
+
+
+async def test_expired_messages_are_counted_once_by_project(backend: Backend) -> None:
+    counted = backend.figures.messages = ByProject([("gold", OTHER_PROJECT.project)])
+    messages = backend.messages
+    await messages.append(QUEUE, numbered(3, ttl=60))
+    await messages.append(OTHER_PROJECT, numbered(2, ttl=60))
+    await messages.append(OTHER_QUEUE, numbered(1))
+    assert await messages.pop(QUEUE, limit=9, now=NOW + 60) == []
+    for _ in range(3):
+        await swept(messages, NOW + 60)
+    assert {name: counts.expired for name, counts in counted.classes.items()} == {"gold": 2, "other": 3}
+
+
+async def test_messages_that_did_not_expire_are_not_counted_so(backend: Backend) -> None:
+    messages = backend.messages
+    await messages.append(QUEUE, [message("short", ttl=60), message("a"), message("b"), message("c")])
+    await messages.delete(QUEUE, ["a"], holder=ANYONE, now=NOW + 60)
+    assert ids(await messages.pop(QUEUE, limit=9, now=NOW + 60)) == ["b", "c"]
+    await swept(messages, NOW + 9000)
+    assert backend.figures.messages[QUEUE.project].expired == 1
 
 
 async def swept(messages: Messages, now: float) -> int:

@@ -63,7 +63,7 @@ class Claims:
             messages = await self._store.claim(key, lease, limit=limit, now=ctx.now)
             if messages:
                 self._waiting.comes_due(key, lease.due)
-        self._figures.claimed += len(messages)
+        self._figures.messages[key.project].claimed += len(messages)
         return r.Claimed(id=lease.id if messages else None, messages=self._messages.opened(messages))
 
     def _limit(self, request: r.CreateClaim) -> int:
@@ -145,7 +145,7 @@ class Claims:
         await self._messages.move_in(target, moved, now=ctx.now)
         holder = Holder(claims=frozenset({lease.id}))
         await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
-        self._figures.dead_lettered += len(spent)
+        self._figures.messages[key.project].dead_lettered += len(spent)
 
     async def get(self, ctx: Context, request: r.GetClaim) -> r.Claim:
         key = queue_key(ctx.project, request.queue)

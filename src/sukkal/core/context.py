@@ -16,9 +16,11 @@ class Context(Struct, frozen=True, kw_only=True):
     connection: str | None = None  # id of the lasting connection the request came by, if it did
     global_request_id: str | None = None  # the caller's, for what it does here and in other services
 
-    def about(self, operation: str) -> dict[str, str]:
+    def about(self, operation: str | None = None) -> dict[str, str]:
         """What a log line about the request carries."""
-        said = {"operation": operation, "project": self.project, "request_id": self.request_id}
+        said = {"project": self.project, "request_id": self.request_id}
+        if operation is not None:
+            said["operation"] = operation
         if self.global_request_id is not None:
             said["global_request_id"] = self.global_request_id
         return said

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
+from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
@@ -20,6 +21,7 @@ from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View, queue_key
 from sukkal.stores.contract import Messages as Store
 from sukkal.tally import Figures
+from sukkal.wire.bodies import trace_of, traced, untraced
 
 REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -39,6 +41,7 @@ class Messages:
         figures: Figures,
         *,
         delete_with_claim_id: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -50,6 +53,7 @@ class Messages:
         self._new_id = new_id
         self._figures = figures
         self._delete_with_claim_id = delete_with_claim_id
+        self._carrier = carrier
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
     # --- posting -------------------------------------------------------------------------------------
@@ -96,7 +100,7 @@ class Messages:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
         await self.append(queue_key(ctx.project, request.queue), batch, now=now)
-        self._figures.posted += len(ids)
+        self._figures.messages[ctx.project].posted += len(ids)
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
@@ -159,6 +163,8 @@ class Messages:
             body = self._compression.compress(body)
         if queue.encrypt:
             body = self._cipher.seal(body, id_)
+        if self._carrier is not None:
+            body = traced(body, self._carrier.current())
         return Message(
             id=id_,
             body=body,
@@ -252,12 +258,15 @@ class Messages:
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
         for message in messages:
-            if message.body[0] <= COMPRESSED:  # or sealed
+            if message.body[0] <= COMPRESSED:  # or sealed, or traced
                 return [replace(m, body=self._opened(m)) for m in messages]
         return messages
 
     def _opened(self, message: Message) -> bytes:
-        return self._compression.expand(self._cipher.open(message.body, message.id))
+        body = untraced(message.body)
+        if self._carrier is not None:
+            self._carrier.handed(trace_of(message.body))
+        return self._compression.expand(self._cipher.open(body, message.id))
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
         self._limits.check_message_limit(len(request.ids))
@@ -288,7 +297,7 @@ class Messages:
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
-            self._figures.deleted += 1
+            self._figures.messages[key.project].deleted += 1
             return
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if not messages:
@@ -320,16 +329,20 @@ class Messages:
         if pop is not None:
             self._limits.check_pop(pop)
             popped = await self._store.pop(key, limit=pop, now=ctx.now)
-            self._figures.deleted += len(popped)
+            self._figures.messages[key.project].deleted += len(popped)
             return r.MessagesPopped(messages=self.opened(popped))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
-            self._figures.deleted += len(await self._store.delete(key, ids, holder=ANYONE, now=ctx.now))
+            self._figures.messages[key.project].deleted += len(
+                await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            )
             return None
         holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
         found = await self._store.fetch(key, ids, now=ctx.now)
         if any(message.claim is not None and message.claim not in holder.claims for message in found):
             raise Held(HELD_TEXT)
-        self._figures.deleted += len(await self._store.delete(key, ids, holder=holder, now=ctx.now))
+        self._figures.messages[key.project].deleted += len(
+            await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        )
         return None

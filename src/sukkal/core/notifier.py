@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
 from sukkal.model import Message, Notice, QueueKey
 from sukkal.stores.contract import Waker
@@ -29,7 +30,12 @@ class Listener(Struct, frozen=True):
 
 class Notifier:
     def __init__(
-        self, waker: Waker, clock: Clock, opened: Callable[[list[Message]], list[Message]], figures: Figures
+        self,
+        waker: Waker,
+        clock: Clock,
+        opened: Callable[[list[Message]], list[Message]],
+        figures: Figures,
+        carrier: Carrier | None = None,
     ) -> None:
         """`opened` gives messages their bodies as they were sent."""
         self._waker = waker
@@ -37,7 +43,7 @@ class Notifier:
         self._opened = opened
         self._figures = figures
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}
-        waker.listen_to_messages(self._tell)
+        waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
     async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
         """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""

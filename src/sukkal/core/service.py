@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
+from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
@@ -18,7 +19,7 @@ from sukkal.core.dispatch import Dispatcher, Handler, unavailable
 from sukkal.core.filters import compile_filter
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
-from sukkal.core.journal import Call, timed
+from sukkal.core.journal import Call
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.policy import authorize
@@ -55,6 +56,7 @@ class Service:
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
         figures: Figures | None = None,
+        carrier: Carrier | None = None,
         signer: Signer | None = None,
         terms: Terms | None = None,
         subscriber_types: Collection[str] = (),
@@ -63,6 +65,7 @@ class Service:
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
 
+        With a `carrier`, messages bring along the trace they were posted in.
         `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
         `send` takes what they are asked; by default it is recorded for delivery.
         """
@@ -90,8 +93,9 @@ class Service:
             new_id,
             figures,
             delete_with_claim_id=delete_with_claim_id,
+            carrier=carrier,
         )
-        notifier = Notifier(backend.waker, clock, messages.opened, figures)
+        notifier = Notifier(backend.waker, clock, messages.opened, figures, carrier)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
             limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
@@ -206,9 +210,9 @@ class Service:
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
 
-    def time_calls(self) -> None:
-        """From now on, note where each call's time goes, for the journal to tell of."""
-        self.call = timed(self.dispatcher.call)
+    def wrap_calls(self, wrap: Callable[[Call], Call]) -> None:
+        """Have every call made through what `wrap` makes of it; to be asked before transports are."""
+        self.call = wrap(self.call)
 
     @property
     def waiters(self) -> int:

@@ -144,6 +144,9 @@ class Messages(Protocol):
     async def sweep(self, *, now: float) -> int:
         """Reclaim a bounded amount of space that nothing can see; how much, 0 when there was none.
 
+        Messages that have expired are counted in the backend's figures, once, by the time that no sweep of
+        any process finds anything more; what was purged meanwhile may not be.
+
         Nothing depends on it but space and speed: lapses, delays and lifetimes end by themselves.
         """
         ...

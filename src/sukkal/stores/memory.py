@@ -265,7 +265,7 @@ class MemoryMessages:
             expired = (place for place in stored.places if stored.messages[place].expires <= now)
             for place in list(islice(expired, _SWEEP_STEP - reclaimed)):
                 stored.remove(place)
-                self._figures.count_expired(1)
+                self._figures.count_expired(queue.project, 1)
                 reclaimed += 1
             self._forget_if_empty(queue)
         return reclaimed
@@ -350,7 +350,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         waker = LocalWaker()
-        self.figures = StoreFigures(expired=0)
+        self.figures = StoreFigures()
         self.messages: Messages = MemoryMessages(waker, self.figures)
         self.documents: Documents = MemoryDocuments()
         self.waker: Waker = waker

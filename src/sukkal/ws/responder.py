@@ -5,7 +5,7 @@ then core. Each fault is answered and ends the steps; none ends the connection.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -68,6 +68,9 @@ class Reply(NamedTuple):
     data: bytes
 
 
+Answering = Callable[[Question], Awaitable[Reply]]
+
+
 class Refused(Exception):
     """A reply that is given before any operation is asked."""
 
@@ -93,7 +96,7 @@ class Responder:
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
-        self._request_ids = RequestIds()
+        self.new_request_id = RequestIds().next
         offered = [operation.name for operation in TABLE if operation.action]
         self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *offered)}
         self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in offered}
@@ -107,6 +110,11 @@ class Responder:
         self._renderers = Renderers(checksums=checksums).by_operation
         self._home = msgspec.json.decode(home_document(admin_mode=admin_mode))
         self._headers = {kind: _HeaderReader(kind) for kind in KINDS}
+        self.answer: Answering = self._answer  # the reply; whatever happens, there is one
+
+    def wrap_answers(self, wrap: Callable[[Answering], Answering]) -> None:
+        """Have every question answered through what `wrap` makes of `answer`."""
+        self.answer = wrap(self.answer)
 
     def read(self, frame: Frame, connection: str) -> Question | Reply:
         """What a frame asks of core, or the reply when it asks nothing. `connection` is the session's id."""
@@ -174,7 +182,7 @@ class Responder:
         return Context(
             project=project,
             client=client,
-            request_id=self._request_ids.next(),
+            request_id=self.new_request_id(),
             now=self._clock(),
             roles=(
                 identity.roles(headers.roles.encode())
@@ -208,7 +216,7 @@ class Responder:
         """Whether this is a post that takes effect in the turn in which its answer is begun."""
         return question.posts and self._service.at_hand(question.ctx, question.fields["queue"])
 
-    async def answer(self, question: Question) -> Reply:
+    async def _answer(self, question: Question) -> Reply:
         """The reply; whatever happens, there is one."""
         kind, operation, ctx = question.kind, question.operation, question.ctx
         begun = perf_counter()

@@ -43,7 +43,8 @@ Of a partition:
 
     agenda  sorted set  queues ("q" and name) and shelves ("s" and name) by a time before which nothing in
                         them lapses, ends or expires: what the sweep goes by
-    tally   hash        "total" and "held": messages of all its queues
+    tally   hash        "total" and "held": messages of all its queues; a queue, as on the agenda: how many of
+                        its messages have expired since a sweep told of that
 
 No key name and no value is ever part of a script's text. Times are decimal texts that mean the same double
 here and there; places stay below 2^53 until the year 4800.
@@ -102,6 +103,11 @@ class Home:
             keys.append(tag + b"tally")
         self.keys = bulk(keys)
         self.member = bulk((letter + name,))
+
+    @property
+    def project(self) -> str:
+        first, _, _ = self.name.partition(b"/")
+        return first.decode("utf-8", "surrogatepass").replace("%2F", "/").replace("%25", "%")
 
 
 class Layout:

@@ -29,6 +29,7 @@ from sukkal.stores.redis.link import Reply
 from sukkal.stores.redis.node import ignore
 from sukkal.stores.redis.scripts import Script
 from sukkal.stores.redis.servers import Servers
+from sukkal.tally import StoreFigures
 
 SWEPT_AT_ONCE = 64  # queues and shelves looked at in one sweep
 LARGEST_PLACE = 2**53
@@ -48,10 +49,11 @@ class Names:
 
 
 class RedisMessages:
-    def __init__(self, servers: Servers, layout: Layout, names: Names) -> None:
+    def __init__(self, servers: Servers, layout: Layout, names: Names, figures: StoreFigures) -> None:
         self._servers = servers
         self._layout = layout
         self._name = names
+        self._figures = figures
 
     async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         home = self._layout.queue(queue)
@@ -216,7 +218,9 @@ class RedisMessages:
         swept = 0
         for home in due[:SWEPT_AT_ONCE]:
             script = scripts.SWEEP if home.letter == b"q" else scripts.SWEEP_DOCUMENTS
-            done, _ = await self._servers.call(home.partition, script.on(home, until))
+            done, _, *told = await self._servers.call(home.partition, script.on(home, until))
+            if told and told[0]:
+                self._figures.count_expired(home.project, told[0])
             swept += done
         # What was looked at in vain has been taken off the agenda: there may be more behind it.
         return swept or (1 if len(due) > SWEPT_AT_ONCE else 0)

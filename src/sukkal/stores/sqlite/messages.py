@@ -601,7 +601,7 @@ class SqliteMessages:
             box = self._boxes.by_number(number)
             if box is not None:
                 self._remove(box, places)
-                self._database.figures.count_expired(len(places))
+                self._database.figures.count_expired(box.key.project, len(places))
             else:  # dead, so nobody counts them
                 for table in _TABLES:
                     self._delete_places(table, places)
