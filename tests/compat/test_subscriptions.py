@@ -115,10 +115,10 @@ def test_leave_ends_where_it_was_drawn(signing_server: ServerProcess, owner: Cli
     refused: list[Callable[[], Any]] = [
         lambda: queue.post([{"body": 1, "ttl": 60}]),
         lambda: queue.stats,
-        lambda: queue.delete(),
+        queue.delete,
         lambda: list(other.messages(echo=True)),
-        lambda: queue.signed_url(),
-        lambda: outside.queues(),
+        queue.signed_url,
+        outside.queues,
         lambda: (
             guest(signing_server, shared, methods=["GET", "POST"])
             .queue("orders", auto_create=False)

@@ -257,6 +257,7 @@ def accepts(name: str, secret: str) -> Callable[..., AuthResult]:
     return check
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # see below
 @pytest.mark.parametrize("way", ["tls", "starttls"])
 async def test_mail_goes_over_tls_with_user_and_password(authority: Authority, way: Any) -> None:
     presented = authority.server_context("localhost")

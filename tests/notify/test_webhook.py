@@ -14,12 +14,12 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from sukkal.core.signing_keys import read_key
 from sukkal.model import Notice
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.notice import render
 from sukkal.notify.sender import Sender, tls_context
-from sukkal.notify.signature import read_key
 from sukkal.notify.target import Ports, Targets
 from sukkal.notify.webhook import LONGEST_WAIT, Webhook
 

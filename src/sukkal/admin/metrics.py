@@ -106,10 +106,10 @@ class Exposition:
             labels=["outcome"],
         )
         for outcome, value in (
-            ("delivered", figures.delivered),
-            ("retried", figures.deliveries_retried),
-            ("dead_lettered", figures.deliveries_dead_lettered),
-            ("dropped", figures.deliveries_dropped),
+            ("delivered", self._figures.delivered),
+            ("retried", self._figures.deliveries_retried),
+            ("dead_lettered", self._figures.deliveries_dead_lettered),
+            ("dropped", self._figures.deliveries_dropped),
         ):
             outcomes.add_metric([outcome], value)
         yield outcomes
@@ -189,7 +189,7 @@ class _Collected(Collector):
 def _of_deliveries(pending: tuple[Stats, Stats] | None) -> Iterator[Metric]:
     stored = GaugeMetricFamily(
         "sukkal_deliveries_pending",
-        "In the store: posts with deliveries yet to make (new), and deliveries to try again (parked).",
+        "In the store: posts with deliveries to be made (new), and deliveries to be tried again (parked).",
         labels=["kind"],
     )
     if pending is not None:
