@@ -106,10 +106,10 @@ class Exposition:
             labels=["outcome"],
         )
         for outcome, value in (
-            ("delivered", figures.delivered),
-            ("retried", figures.deliveries_retried),
-            ("dead_lettered", figures.deliveries_dead_lettered),
-            ("dropped", figures.deliveries_dropped),
+            ("delivered", self._figures.delivered),
+            ("retried", self._figures.deliveries_retried),
+            ("dead_lettered", self._figures.deliveries_dead_lettered),
+            ("dropped", self._figures.deliveries_dropped),
         ):
             outcomes.add_metric([outcome], value)
         yield outcomes
