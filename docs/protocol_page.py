@@ -324,6 +324,9 @@ ABOUT = {
     "subscriptions.delete": "Ends a subscription. Never an error.",
     "subscriptions.confirm": "Says that the subscriber wants to be told, or no longer does. Mostly asked by "
     "the subscriber, with what it was sent: see [confirmation](#confirmation).",
+    "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
+    "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
+    "number of letters; `marker` in the answer says that there may be more. Not in the original API.",
 }
 
 # What fields mean whose name and type do not tell, and whose struct does not either.
@@ -363,6 +366,7 @@ MEANINGS = {
     ("subscriptions.update", "document"): "`subscriber`, `ttl`, `options`, at least one of them; null leaves "
     "as it is",
     ("subscriptions.confirm", "document"): "`confirmed`: true or false",
+    ("subscriptions.replay", "marker"): "where the request before left off",
 }
 
 # The object of a message as it travels, field by field. Checked against the renderer's own.
@@ -776,6 +780,7 @@ async def _examples() -> dict[str, Exchange]:
     it.wait(60)
     shown["subscriptions.list"] = await it.ask("GET", f"{subscriptions}?limit=5")
     shown["subscriptions.update"] = await it.ask("PATCH", subscription, {"ttl": 604800})
+    shown["subscriptions.replay"] = await it.ask("POST", f"{subscription}/replay")
     shown["subscriptions.confirm"] = await it.ask("PUT", f"{subscription}/confirm", {"confirmed": True})
     shown["subscriptions.get"] = await it.ask("GET", subscription)
     shown["subscriptions.delete"] = await it.ask("DELETE", subscription)

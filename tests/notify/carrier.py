@@ -115,6 +115,7 @@ async def dispatching(post: Post, **limits: int) -> AsyncIterator[Dispatcher]:
         yield dispatcher
     finally:
         await dispatcher.stop(0.2)
+        post.dispatchers.remove(dispatcher)
 
 
 def key(queue: str) -> QueueKey:

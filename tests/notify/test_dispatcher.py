@@ -11,8 +11,10 @@ from msgspec.structs import replace
 from until import PATIENCE, until
 
 from sukkal.core.confirmation import Terms
+from sukkal.core.dead_letters import MOST_READ
 from sukkal.core.deliveries import JOBS, PARKED
 from sukkal.core.signing import Signer
+from sukkal.errors import NotFound
 from sukkal.model import Lease
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.dispatcher import Dispatcher
@@ -531,13 +533,13 @@ async def test_repeated_job_makes_one_dead_letter() -> None:
     dispatcher.start()
     await until(lambda: "delete" in stage.messages.calls)
     await crash(dispatcher)
-    post.dispatchers.clear()
+    post.dispatchers.remove(dispatcher)
     stage.messages.broken = set()
     assert await post.pending() == (1, 1)
     async with dispatching(post):
         await post.pass_time(10)  # what is parked comes due
         await until(lambda: len(post.carrier.parcels) == 2)
-        await post.pass_time(LEASE_SECONDS - 10)  # and the job comes back
+        await post.pass_time(LEASE_SECONDS)  # and the job comes back
         await until(lambda: len(post.carrier.parcels) >= 4)
         await post.pass_time(1000)
         await post.settled()
@@ -581,3 +583,82 @@ async def test_damaged_record_is_dropped() -> None:
         await post.delivered(1)
         await post.settled()
     assert await post.pending() == (0, 0)
+
+
+# --- sending again -----------------------------------------------------------------------------------------
+
+
+async def test_dead_letters_of_a_subscription_are_sent_again() -> None:
+    post = Post()
+    await post.create("q", _dead_letter_queue="dead")
+    id_ = await post.subscribe("q", A)
+    await post.subscribe("q", B)
+    post.carrier.outcomes = {A: [NEVER], B: [NEVER]}
+    for number in range(250):
+        await post.post("q", number)
+    await post.post("dead", {"somebody": "else's"})
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered == 500)
+        post.carrier.outcomes = {A: [Outcome(Result.DELIVERED)]}
+        answer = await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+        assert (answer.replayed, answer.marker) == (250, None)
+        await until(lambda: post.service.figures.delivered == 250)
+    again = [parcel for parcel in post.carrier.parcels if parcel.subscription.subscriber == A][250:]
+    assert sorted(post.carrier.to(A)[250:]) == list(range(250))
+    assert {parcel.attempt for parcel in again} == {0}
+    assert len({parcel.id for parcel in post.carrier.parcels}) == 500  # the same as at first
+    assert (await post.call("queues.stats", queue="dead")).free == 251
+
+
+async def test_replay_of_many_letters_says_where_to_go_on() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    for _ in range(MOST_READ // 500 + 1):
+        await post.post("dead", *range(500))
+    replay = await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+    assert (replay.replayed, replay.marker is None) == (0, False)
+    replay = await post.call("subscriptions.replay", queue="q", subscription_id=id_, marker=replay.marker)
+    assert (replay.replayed, replay.marker) == (0, None)
+
+
+async def test_replay_that_failed_half_way_is_repeated() -> None:
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [NEVER, Outcome(Result.DELIVERED)]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered)
+        await post.settled()
+    stage.messages.fail_once("delete")
+    with pytest.raises(Exception, match="try again"):
+        await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+    await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+    assert await post.pending() == (0, 1)
+    assert await post.listed("dead") == []
+
+
+async def test_replay_of_a_subscription_that_is_not_there_is_an_error() -> None:
+    post = Post()
+    with pytest.raises(NotFound):
+        await post.call("subscriptions.replay", queue="q", subscription_id="none")
+
+
+async def test_secrets_stay_secret_when_they_are_sent_again() -> None:
+    stage = Stage()
+    post = Post(stage, encryption_key="secret")
+    await post.create("q", _enable_encrypt_messages=True, _dead_letter_queue="dead")
+    id_ = await post.subscribe("q", A)
+    post.carrier.outcomes[A] = [NEVER, Outcome(Result.DELIVERED)]
+    await post.post("q", "never in the clear")
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered)
+        await post.settled()
+    await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+    lease = Lease(id="look", ttl=60, grace=0, since=post.now)
+    (stored,) = await stage.messages.claim(PARKED, lease, limit=1, now=post.now)
+    assert b"never in the clear" not in stored.body
+    await stage.messages.release(PARKED, "look", now=post.now)
+    async with dispatching(post):
+        await post.delivered(2)
+    assert post.carrier.to(A) == ["never in the clear"] * 2

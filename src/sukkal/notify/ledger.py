@@ -19,8 +19,8 @@ from sukkal.model import Lease, QueueKey
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 30  # until others repeat what a process has taken up that died
-RENEW_SECONDS = 10.0
+LEASE_SECONDS = 15  # until others repeat what a process has taken up that died
+RENEW_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach a store
 WRITTEN_AT_ONCE = 500
 
