@@ -23,13 +23,13 @@ from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
+from sukkal.core.subscribing import Check
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
-from sukkal.model import QueueKey
 from sukkal.notify.deliverer import Deliverers
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
@@ -117,7 +117,6 @@ def _serve_by_workers(settings: Settings) -> int:
 
 async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
     """What the stores promise; raises as `serve` does when they cannot be used, or not by several."""
-    outside.check(settings)
     async with _opened(settings) as stores:
         for backend, uri in ((stores.messages, settings.store), (stores.control, settings.control_store)):
             if Trait.SHARED not in backend.traits:
@@ -128,7 +127,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                     "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
-        await _check_key(_service(settings, stores, clock), clock)
+        service, _ = _delivering(settings, stores, clock)
+        await _check_key(service, clock)
         return stores.traits
 
 
@@ -145,14 +145,8 @@ async def _serve(
     """
     async with _opened(settings) as stores, _tracing(settings) as spans:
         clock = SystemClock()
-
-        async def forward(key: QueueKey, bodies: Mapping[str, bytes], *, ttl: int, now: float) -> None:
-            await service.forward(key, bodies, ttl=ttl, now=now)
-
-        deliverers = outside.deliverers(settings, forward, clock)
-        service = _service(settings, stores, clock, spans, deliverers)
+        service, dispatcher = _delivering(settings, stores, clock, spans)
         await _check_key(service, clock)
-        dispatcher = _dispatcher(settings, service, deliverers, clock)
         app, sockets = _transports(settings, service, clock, listeners, spans)
         server = Server(_wrapped(app, settings, listeners, spans), sockets.connect)
         chores = [
@@ -239,12 +233,26 @@ def _admin(
     )
 
 
+def _delivering(
+    settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None
+) -> tuple[Service, Dispatcher]:
+    """The service, and what brings its notifications to subscribers outside.
+
+    Raises BadSetting for what deliverers cannot use.
+    """
+    checks: dict[str, Check] = {}
+    service = _service(settings, stores, clock, checks, spans)
+    made = outside.deliverers(settings, service.forward, clock)
+    checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
+    return service, _dispatcher(settings, service, made, clock)
+
+
 def _service(
     settings: Settings,
     stores: Stores,
     clock: SystemClock,
+    subscriber_checks: Mapping[str, Check],
     spans: "Spans | None" = None,
-    deliverers: Deliverers | None = None,
 ) -> Service:
     if settings.slow_request:
         stores = _observed(stores, time_store)
@@ -263,7 +271,7 @@ def _service(
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
-        subscriber_checks={scheme: deliverer.check for scheme, deliverer in (deliverers or {}).items()},
+        subscriber_checks=subscriber_checks,
     )
     stores.messages.figures.messages = service.figures.messages
     if settings.slow_request:

@@ -189,7 +189,7 @@ class _Collected(Collector):
 def _of_deliveries(pending: tuple[Stats, Stats] | None) -> Iterator[Metric]:
     stored = GaugeMetricFamily(
         "sukkal_deliveries_pending",
-        "In the store: posts with deliveries to be made (new), and deliveries to be tried again (parked).",
+        "In the store: posts with deliveries yet to make (new), and deliveries to try again (parked).",
         labels=["kind"],
     )
     if pending is not None:
