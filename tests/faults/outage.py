@@ -97,7 +97,7 @@ async def under_load(
     *,
     answers: range = range(30, 300),
 ) -> Load:
-    """Disturb the store after so many answers, recover it, and go on for a while. Returns when all is done."""
+    """Disturb the store after so many answers, recover it, and go on for a while, to the end."""
     outage = Outage()
     disturbances: list[asyncio.Task[None]] = []
     at = chance.choice(answers)
