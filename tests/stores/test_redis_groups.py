@@ -168,9 +168,10 @@ async def test_master_that_is_replaced_alive_is_left_at_once() -> None:
             await backend.messages.append(QUEUE, [message("m1")])
             assert group.sentinels[2].ask("SENTINEL", "FAILOVER", "main") == b"+OK\r\n"
             primaries: list[RedisServer] = []
-            while len(primaries) < 2:
-                primaries = [each for each in group.members if b"role:master" in each.ask("INFO")]
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(30):
+                while len(primaries) < 2:
+                    primaries = [each for each in group.members if b"role:master" in each.ask("INFO")]
+                    await asyncio.sleep(0.02)
             (new,) = [server for server in primaries if server is not old]
             kept = f"{Layout('sukkal').queue(QUEUE).tag.decode()}c:{QUEUE.project}/{QUEUE.name}"
             async with asyncio.timeout(5):
@@ -190,8 +191,9 @@ async def test_failover_is_noticed_also_when_nothing_is_asked() -> None:
             group.primary().kill()
             await asyncio.to_thread(until, group.takes_writes)
             new = group.primary()
-            while b"name=sukkal" not in new.ask("CLIENT", "LIST"):  # noqa: ASYNC110 - nobody tells us when
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(30):
+                while b"name=sukkal" not in new.ask("CLIENT", "LIST"):  # noqa: ASYNC110 - nobody tells us when
+                    await asyncio.sleep(0.02)
             await backend.ping()
 
 
