@@ -97,7 +97,7 @@ async def under_load(
     *,
     answers: range = range(30, 300),
 ) -> Load:
-    """Disturb the store after so many answers, recover it, and go on for a while, to the end."""
+    """Disturb the store after so many answers, recover it, and go on for a while. Returns when it is done."""
     outage = Outage()
     disturbances: list[asyncio.Task[None]] = []
     at = chance.choice(answers)

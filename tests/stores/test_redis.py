@@ -303,6 +303,8 @@ async def test_nothing_but_tallies_lasts_when_all_is_done(server: RedisServer) -
         await backend.documents.put(SHELF, "passing", b"1", expect=None, now=NOW, expires=NOW + 60)
         await backend.documents.put(SHELF, "a", b"1", expect=None, now=NOW)
         await backend.documents.delete(SHELF, "a")
+        await messages.mark(QueueKey("acme", "q1"), "s1")
+        await messages.unmark(QueueKey("acme", "q1"), "s1")
         await messages.purge(QueueKey("acme", "q1"))
         while await messages.pop(QueueKey("acme", "q2"), limit=2, now=NOW + 100):
             pass
