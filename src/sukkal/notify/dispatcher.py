@@ -48,6 +48,8 @@ MOST_OPEN = 8192  # deliveries tried or about to be, in memory at once
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
+LINE_SECONDS = 1.0  # what a host with a full line asks for
+CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
 Matches = Callable[[bytes], bool]
@@ -309,6 +311,8 @@ class Dispatcher:
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
         """Park without an attempt, for half as long as it has waited, so that long lines move little."""
         now = self._clock.now()
+        if delay > LINE_SECONDS:  # it is closed, and all who wait would come back together again and again
+            delay = max(delay, CLOSED_SECONDS)
         wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
         self._park(work, parked, now + wait * (1 + SPREAD * self._chance()))
 
