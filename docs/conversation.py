@@ -12,7 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from sukkal import config
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.http.app import HttpApp
 from sukkal.stores.registry import open_backend
 
@@ -63,6 +65,8 @@ class Conversation:
         service = Service(
             await open_backend("memory:"),
             new_id=lambda now: f"{int(now * 1000):012x}7000{next(numbers):016x}",
+            signer=Signer("for the examples of the documentation"),
+            subscriber_types=config.Settings().subscriber_types,
         )
         return cls(HttpApp(service, clock=lambda: clock[0], admin_mode=True), clock)
 

@@ -193,6 +193,19 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         enable_checksum = true
         admin_mode = true
         message_encryption_key = "s3cret"
+        subscriber_types = ["https"]
+        signed_url_secret_key = "0123456789abcdefghijklmnopqrstuv"
+        signed_url_max_ttl = 3600
+        require_confirmation = true
+        public_endpoint = "https://mq.example"
+        public_websocket_endpoint = "wss://mq.example:9000"
+        external_confirmation_url = "https://example.org/confirm"
+        subscription_confirmation_email_topic = "Confirm"
+        subscription_confirmation_email_body = "{0} {1} {2}"
+        subscription_confirmation_email_sender = "mq@example.org"
+        unsubscribe_confirmation_email_topic = "Gone"
+        unsubscribe_confirmation_email_body = "{0} {1} {2}"
+        unsubscribe_confirmation_email_sender = "mq@example.org"
         message_encryption_algorithms = "AES256"
     """
     settings = settings_from(tmp_path, toml)
@@ -275,6 +288,19 @@ BAD = [
     ("admin_mode", "", "true or false"),
     ("message_encryption_key", "", "a text that is not empty"),
     ("message_encryption_algorithms", "RSA", "AES256"),
+    ("subscriber_types", "http,HTTPS:", "a list of schemes"),
+    ("signed_url_secret_key", "0123456789abcdefghijklmnopqrstu", "a text of at least 32 characters"),
+    ("signed_url_max_ttl", "59", "a whole number from 60"),
+    ("require_confirmation", "perhaps", "true or false"),
+    ("public_endpoint", "mq.example", "a URL such as https://"),
+    ("public_endpoint", "https://mq.example/?x", "a URL such as https://"),
+    ("public_websocket_endpoint", "https://mq.example", "a URL such as wss://"),
+    ("external_confirmation_url", "javascript:alert(1)", "a URL such as https://"),
+    *(
+        (f"{mail}_confirmation_email_{part}", "", "a text that is not empty")
+        for mail in ("subscription", "unsubscribe")
+        for part in ("topic", "body", "sender")
+    ),
 ]
 
 
@@ -475,14 +501,14 @@ def test_example_in_the_page_is_right(tmp_path: Path) -> None:
     [
         ("sqlite:///data/a@b.db", "sqlite:///data/a@b.db"),
         ("redis://h:6379/0", "redis://h:6379/0"),
-        ("redis://u:secret@h:6379/0?prefix=a@b", "redis://h:6379/0?prefix=a@b"),
-        ("redis://:sec/ret@h", "redis://h"),
-        ("redis+sentinel://:s@a,b/main?sentinel_password=secret&timeout=1", "redis+sentinel://a,b/main?"),
+        ("redis://u:hush@h:6379/0?prefix=a@b", "redis://h:6379/0?prefix=a@b"),
+        ("redis://:hu/sh@h", "redis://h"),
+        ("redis+sentinel://:s@a,b/main?sentinel_password=hush&timeout=1", "redis+sentinel://a,b/main?"),
     ],
 )
 def test_store_is_shown_without_its_credentials(uri: str, shown: str) -> None:
     assert config.without_credentials(uri).startswith(shown)
     settings = environment(SUKKAL_STORE=uri)
     assert settings.store == uri
-    assert "secret" not in repr(settings)
-    assert "sec/ret" not in repr(settings)
+    assert "hush" not in repr(settings)
+    assert "hu/sh" not in repr(settings)

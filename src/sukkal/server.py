@@ -17,8 +17,10 @@ from sukkal import logs, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
+from sukkal.core.confirmation import Terms, Wording
 from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
@@ -233,6 +235,9 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spa
         delete_with_claim_id=settings.message_delete_with_claim_id,
         carrier=spans,
         figures=Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes])),
+        signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
+        terms=_terms(settings),
+        subscriber_types=settings.subscriber_types,
     )
     stores.messages.figures.messages = service.figures.messages
     if settings.slow_request:
@@ -274,6 +279,22 @@ async def _tracing(settings: Settings) -> AsyncIterator["Spans | None"]:
         yield spans
     finally:
         await asyncio.to_thread(spans.close)
+
+
+def _terms(settings: Settings) -> Terms:
+    def wording(name: str) -> Wording:
+        return Wording(
+            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
+        )
+
+    return Terms(
+        required=settings.require_confirmation,
+        page=settings.external_confirmation_url,
+        endpoint=settings.public_endpoint,
+        websocket_endpoint=settings.public_websocket_endpoint,
+        subscribed=wording("subscription"),
+        unsubscribed=wording("unsubscribe"),
+    )
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:

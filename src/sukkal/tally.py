@@ -137,6 +137,10 @@ class Figures:
     def __init__(self, messages: ByProject | None = None) -> None:
         self.messages = messages if messages is not None else ByProject()
         self.notified = 0  # messages told to subscribers over their connections
+        self.delivered = 0  # messages brought to subscribers outside, each to one of them
+        self.deliveries_retried = 0  # attempts that failed and were not the last
+        self.deliveries_dead_lettered = 0  # deliveries given up and kept in a dead letter queue
+        self.deliveries_dropped = 0  # deliveries given up, or whose subscription went
         self.lag = Histogram()  # how late the event loop came back to what was due
         # By transport, operation, and whether the request asked to wait or for a stream.
         self.requests: dict[tuple[str, str, bool], Requests] = {}

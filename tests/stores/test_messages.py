@@ -1517,3 +1517,42 @@ async def test_message_that_ends_before_its_delay_hides_no_later_one(messages: M
         times.append(found - NOW)
         at = found
     assert set(times) - {90.0} == {200.0}
+
+
+# --- marks ---------------------------------------------------------------------------------------------
+
+
+async def test_append_answers_the_queues_note(messages: Messages) -> None:
+    assert await messages.append(QUEUE, [message("m1")]) is None
+    await messages.mark(QUEUE, "s1")
+    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    assert await messages.append(QUEUE, []) == "s1"
+    await messages.mark(QUEUE, "s2")
+    assert await messages.append(QUEUE, [message("m2")]) == "s2"
+
+
+async def test_note_is_one_queues_only(messages: Messages) -> None:
+    await messages.mark(QUEUE, "s1")
+    assert await messages.append(OTHER_QUEUE, [message("m1")]) is None
+    assert await messages.append(OTHER_PROJECT, [message("m1")]) is None
+
+
+async def test_note_goes_only_when_it_is_the_one_meant(messages: Messages) -> None:
+    await messages.mark(QUEUE, "s1")
+    await messages.mark(QUEUE, "s2")
+    assert not await messages.unmark(QUEUE, "s1")
+    assert await messages.append(QUEUE, [message("m1")]) == "s2"
+    assert await messages.unmark(QUEUE, "s2")
+    assert not await messages.unmark(QUEUE, "s2")
+    assert await messages.append(QUEUE, [message("m2")]) is None
+
+
+async def test_note_outlasts_a_purge_and_an_empty_queue(messages: Messages) -> None:
+    await messages.append(QUEUE, [message("m1")])
+    await messages.mark(QUEUE, "s1")
+    await messages.purge(QUEUE)
+    while await messages.sweep(now=NOW + 9000):
+        pass
+    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    await messages.pop(QUEUE, limit=1, now=NOW)
+    assert await messages.append(QUEUE, [message("m3")]) == "s1"

@@ -11,6 +11,7 @@ class Context(Struct, frozen=True, kw_only=True):
     request_id: str
     now: float  # s since epoch: the moment the request was taken up
     roles: frozenset[str] = frozenset()  # lower case
+    signed: bool = False  # let in by a pre-signed URL: nobody we know, and without roles
     user: str | None = None
     connection: str | None = None  # id of the lasting connection the request came by, if it did
     global_request_id: str | None = None  # the caller's, for what it does here and in other services

@@ -54,6 +54,12 @@ class Notifier:
             self.forget(key, id_)
             raise
 
+    def renew(self, key: QueueKey, id_: str, expires: float) -> None:
+        """Let one who listens do so until then; nothing happens when it does not."""
+        listener = self._listeners.get(key, {}).get(id_)
+        if listener is not None:
+            self._listeners[key][id_] = Listener(listener.hear, expires)
+
     def forget(self, key: QueueKey, id_: str) -> None:
         """Let this one hear nothing more; it may have gone already."""
         listeners = self._listeners.get(key)
@@ -68,7 +74,7 @@ class Notifier:
             return
         (message,) = self._opened([stored])
         delay = round(message.visible - message.created)
-        notice = Notice(queue=key.name, body=message.body, ttl=message.ttl, delay=delay)
+        notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
         now = self._clock.now()
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:

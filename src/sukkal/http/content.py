@@ -64,11 +64,15 @@ def body_fields(endpoint: Endpoint, raw: bytes, sent: str, *, announced: bool) -
         if not isinstance(changes, list):
             raise InvalidBody("Request body must be a JSON array of operation objects.")
         return {"changes": changes}
+    if form is Body.DOCUMENT:
+        return {"document": medium.document(raw) if raw else None}
     if not raw:
         if form is Body.REQUIRED:
             raise _no_body(announced)
         return {}
     document = medium.object(raw)
+    if form is Body.UNCHECKED:
+        return {name: document[name] for name in endpoint.body_types if name in document}
     if form is Body.METADATA:
         return {"metadata": document}
     return members(document, endpoint.body_types, endpoint.operation.required)

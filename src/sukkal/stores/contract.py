@@ -37,8 +37,10 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
         """Add messages at the end, in order: all become visible together or none does.
+
+        Answers the note on the queue, see `mark`; None when there is none.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
         `claim` and `marker` of what is passed are ignored; `claim_count` is kept. Those who follow the
@@ -119,6 +121,18 @@ class Messages(Protocol):
 
     async def purge(self, queue: QueueKey) -> None:
         """Drop every message and lease of the queue, at a cost that does not depend on how many."""
+        ...
+
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        """Put a note on the queue in place of the one that was there; appends answer it from now on.
+
+        It tells those who post, in any process, that somebody is to hear of it. It is as durable as messages
+        are; purging the queue leaves it.
+        """
+        ...
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        """Take the queue's note away, if it is this one; else leave it. Answers whether it was."""
         ...
 
     async def volume(self, *, now: float) -> Stats:

@@ -10,6 +10,7 @@ Layout
     place of each id, and for each claim the lease with the places under it. A message's `claim` and a
     holding's places always say the same; both may outlive the lease, whose own arithmetic decides
     whether it is live.
+    Marks are kept by queue.
     Documents are kept by shelf, then name. Versions too come from one sequence that never restarts, so
     a record that was deleted and made anew never repeats a version.
 
@@ -118,8 +119,9 @@ class MemoryMessages:
         self._figures = figures
         self._queues: defaultdict[QueueKey, _Queue] = defaultdict(_Queue)
         self._sequence = count(1)
+        self._marks: dict[QueueKey, str] = {}
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         stored = self._queues[queue]
         for message in batch:
             if message.id not in stored.place_of:
@@ -127,6 +129,7 @@ class MemoryMessages:
                 stored.add(place, replace(message, claim=None, marker=str(place)))
         self._forget_if_empty(queue)
         self._waker.appended(queue, batch)
+        return self._marks.get(queue)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -232,6 +235,15 @@ class MemoryMessages:
 
     async def purge(self, queue: QueueKey) -> None:
         self._queues.pop(queue, None)
+
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        self._marks[queue] = note
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        if self._marks.get(queue) != note:
+            return False
+        del self._marks[queue]
+        return True
 
     async def volume(self, *, now: float) -> Stats:
         free = claimed = 0

@@ -30,7 +30,11 @@ _QUERY = {
     "messages_delete": ("ids", "pop"),
     "message_delete": ("claim",),
     "post_claim": ("limit",),
+    "subscriptions_get": ("marker", "limit"),
 }
+
+# Variables that stand beside a template, though not in it.
+_BESIDE = {"subscriptions_post": ("limit",)}
 
 # Variables whose parameter bears another name, in all relations or in one.
 _PARAMETERS = {
@@ -38,6 +42,8 @@ _PARAMETERS = {
     ("queues", "limit"): "queue_limit",
     ("messages", "limit"): "messages_limit",
     ("post_claim", "limit"): "claim_limit",
+    ("subscriptions_get", "limit"): "subscription_limit",
+    ("subscriptions_post", "limit"): "subscription_limit",
 }
 
 _METHOD_ORDER = ("GET", "PUT", "DELETE", "PATCH", "POST")
@@ -54,7 +60,7 @@ def home_document(*, admin_mode: bool, medium: Medium = JSON) -> bytes:
 
 
 def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
-    path = rows[0].http[1]
+    path = rows[0].http[1].replace("{subscription_id}", "{subscriptions_id}")  # as the API has it
     allow = sorted((row.http[0] for row in rows), key=_METHOD_ORDER.index)
     hints: dict[str, Any] = {"allow": allow, "formats": {"application/json": {}}}
     if set(allow) <= {"POST", "PATCH"}:
@@ -62,7 +68,8 @@ def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
     if rows[0].admin and "{" not in path:
         return {"href": path, "hints": hints}
     query = _QUERY.get(name, ())
-    variables = [part[1:-1] for part in path.split("/") if part.startswith("{")] + list(query)
+    variables = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    variables += [*query, *_BESIDE.get(name, ())]
     resource: dict[str, Any] = {"href-template": path + ("{?" + ",".join(query) + "}" if query else "")}
     if variables:
         resource["href-vars"] = {

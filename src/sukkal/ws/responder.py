@@ -19,8 +19,8 @@ from sukkal.core.journal import Journal
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, ServiceError
 from sukkal.limits import MAX_PROJECT, is_name
-from sukkal.operations import BY_NAME, Body, Operation
-from sukkal.wire import identity
+from sukkal.operations import TABLE, Body, Operation
+from sukkal.wire import identity, links
 from sukkal.wire.home import home_document
 from sukkal.wire.identity import NOBODY, ClientIds, RequestIds
 from sukkal.wire.media import UNREADABLE
@@ -97,8 +97,9 @@ class Responder:
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
         self.new_request_id = RequestIds().next
-        self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *BY_NAME)}
-        self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in BY_NAME}
+        offered = [operation.name for operation in TABLE if operation.action]
+        self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *offered)}
+        self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in offered}
         self._journal = journal or Journal()
         self._admin_mode = admin_mode
         self._actions = vocabulary()
@@ -150,6 +151,8 @@ class Responder:
             ctx = self._context(action, headers, connection)
             if ("queue" in fields and not is_name(fields["queue"])) or len(ctx.project) > MAX_PROJECT:
                 raise identity.bad_name()
+            if headers.signed:
+                self._verify(headers, operation, ctx, fields)
             self._service.authorize(operation, ctx)
         except ServiceError as error:
             raise Refused(*failed(operation, fields, error)) from error
@@ -181,9 +184,22 @@ class Responder:
             client=client,
             request_id=self.new_request_id(),
             now=self._clock(),
-            roles=identity.roles(headers.roles.encode()) if isinstance(headers.roles, str) else NOBODY,
+            roles=(
+                identity.roles(headers.roles.encode())
+                if isinstance(headers.roles, str) and not headers.signed
+                else NOBODY
+            ),
+            signed=headers.signed,
             connection=connection,
         )
+
+    def _verify(self, headers: Headers, operation: Operation, ctx: Context, fields: dict[str, Any]) -> None:
+        """Refuse a pre-signed request unless its signature covers it; only messages are let out so."""
+        allowed = operation.name.startswith("messages.") and self._service.signer.allows(
+            headers.grant, operation.http[0], links.messages(fields["queue"]), ctx.project, ctx.now
+        )
+        if not allowed:
+            raise Refused(403, {"error": "Not authentified."})
 
     def _own(self, kind: Kind, action: Action) -> Reply:
         """What is answered without core."""

@@ -30,6 +30,7 @@ Of a queue (ids are those of its messages):
     p   string      for seconds: what a pop has taken out, until its caller has it
     f   string      empty, for a minute: some process follows the queue, and is told of each message on the
                     channel of the same name
+    k   string      the note on the queue, when there is one; stays when the queue is purged
 
 Of a shelf (kind and project, written like project and name above):
 
@@ -84,7 +85,7 @@ def command(*arguments: bytes) -> bytes:
 class Home:
     """Where one queue or shelf is kept: partition, keys and name on the agenda, ready to be sent."""
 
-    __slots__ = ("followed", "keys", "letter", "member", "name", "partition", "tag")
+    __slots__ = ("followed", "keys", "letter", "looked_at", "member", "name", "noted", "partition", "tag")
 
     def __init__(
         self, tag: bytes, partition: int, kinds: tuple[bytes, ...], letter: bytes, name: bytes
@@ -94,6 +95,8 @@ class Home:
         self.letter = letter
         self.name = name
         self.followed = b"%bf:%b" % (tag, name)
+        self.noted = b"%bk:%b" % (tag, name)
+        self.looked_at = bulk((self.followed, self.noted))  # by appends
         keys = [tag + kind + name for kind in kinds]
         keys.append(tag + b"agenda")
         if letter == b"q":

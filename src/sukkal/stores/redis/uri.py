@@ -42,6 +42,11 @@ class Options(Struct, frozen=True, kw_only=True):
     sentinel_user: str = ""
     sentinel_password: str = ""
 
+    @property
+    def in_group(self) -> bool:
+        """Whether servers take over from each other by themselves."""
+        return self.scheme in ("redis+sentinel", "redis+cluster")
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Raises OSError when a file cannot be read."""
         if not self.tls:

@@ -58,6 +58,7 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._connection = self._open()
         self.execute: Step = self._connection.execute
+        self.insert: Step = self._connection.cursor().execute  # for what has no rows: no cursor for each call
         self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
         self.total_changes = self._connection.total_changes
