@@ -586,6 +586,7 @@ async def test_answer_before_the_request_is_sent_counts() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(413, "Connection: close"))
         await reader.read()
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, webhooks() as webhook:
