@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-import shlex
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import uvloop
 from msgspec.structs import replace
 
-from sukkal import logs, workers
+from sukkal import logs, outside, workers
 from sukkal.config import BadSetting, Settings, without_credentials
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
@@ -32,17 +30,9 @@ from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
-from sukkal.notify.addresses import Addresses
-from sukkal.notify.deliverer import Deliverer, Deliverers
+from sukkal.notify.deliverer import Deliverers
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
-from sukkal.notify.mail import Command, Mail, Post, Smtp
-from sukkal.notify.queue import OtherQueue
-from sukkal.notify.sender import Sender, tls_context
-from sukkal.notify.signature import read_key
-from sukkal.notify.target import Ports, Targets
-from sukkal.notify.trust import Keystone, Trust
-from sukkal.notify.webhook import Webhook
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Begin, Observed
 from sukkal.stores.registry import open_backend
@@ -252,9 +242,9 @@ def _delivering(
     """
     checks: dict[str, Check] = {}
     service = _service(settings, stores, clock, checks, spans)
-    made = deliverers(settings, service, clock)
+    made = outside.deliverers(settings, service.forward, clock)
     checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
-    return service, _dispatcher(service, made, clock)
+    return service, _dispatcher(settings, service, made, clock)
 
 
 def _service(
@@ -291,12 +281,14 @@ def _service(
     return service
 
 
-def _dispatcher(service: Service, deliverers: Deliverers, clock: SystemClock) -> Dispatcher:
+def _dispatcher(
+    settings: Settings, service: Service, deliverers: Deliverers, clock: SystemClock
+) -> Dispatcher:
     return Dispatcher(
         service.deliveries,
         service.recipients,
         deliverers,
-        Hosts(),
+        Hosts(per_host=settings.max_deliveries_per_host, per_project=settings.max_deliveries_per_project),
         clock,
         Mint(),
         service.figures,
@@ -352,69 +344,6 @@ def _terms(settings: Settings) -> Terms:
         subscribed=wording("subscription"),
         unsubscribed=wording("unsubscribe"),
     )
-
-
-def deliverers(settings: Settings, service: Service, clock: SystemClock) -> dict[str, Deliverer]:
-    """What brings notifications to subscribers, by the scheme of their URIs.
-
-    Raises BadSetting for networks, ports, keys and files that cannot be used.
-    """
-    tls = _made("webhook_ca_file", lambda: tls_context(settings.webhook_ca_file))
-    addresses = _made("webhook_allow", lambda: Addresses(settings.webhook_allow))
-    ports = _made("webhook_ports", lambda: Ports(settings.webhook_ports))
-    keys = _made("webhook_signing_keys", lambda: [read_key(key) for key in settings.webhook_signing_keys])
-    sender = Sender(
-        addresses,
-        connect_timeout=settings.webhook_connect_timeout,
-        read_timeout=settings.webhook_read_timeout,
-        total_timeout=settings.webhook_timeout,
-        max_response=settings.webhook_max_response,
-        tls=tls,
-    )
-    webhook = Webhook(sender, Targets(addresses, ports), keys, clock.now)
-    made: dict[str, Deliverer] = {
-        "http": webhook,
-        "https": webhook,
-        "mailto": Mail(_mail_post(settings, tls)),
-        "queue": OtherQueue(service.forward, clock.now),
-    }
-    if settings.identity_url is not None:
-        if settings.trustee_password is None:
-            raise BadSetting("trustee_password", "identity_url is set, and needs trustee_password.")
-        keystone = Keystone(
-            settings.identity_url,
-            user=settings.trustee_name,
-            password=settings.trustee_password,
-            domain=settings.trustee_domain,
-            tls=tls,
-        )
-        made["trust+http"] = made["trust+https"] = Trust(webhook, keystone, clock.now)
-    return made
-
-
-def _mail_post(settings: Settings, tls: ssl.SSLContext) -> Post:
-    if settings.smtp_mode == "third_part":
-        words = _made("smtp_command", lambda: shlex.split(settings.smtp_command))
-        if not words:
-            raise BadSetting("smtp_command", "smtp_command names no program.")
-        return Command(words)
-    return Smtp(
-        settings.smtp_host,
-        settings.smtp_port,
-        tls=settings.smtp_tls,
-        context=tls,
-        user=settings.smtp_user_name,
-        password=settings.smtp_user_password,
-    )
-
-
-def _made(key: str, make: Callable[[], Result]) -> Result:
-    """What a setting stands for, read once; its value is not repeated, for it may be a secret."""
-    try:
-        return make()
-    except (ValueError, OSError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise BadSetting(key, f"{key} cannot be used: {why}.") from exc
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:

@@ -13,7 +13,7 @@ from sukkal.config import BadSetting, load
 from sukkal.core.clock import SystemClock
 from sukkal.errors import Invalid
 from sukkal.notify.deliverer import Deliverer, Result
-from sukkal.server import deliverers
+from sukkal.outside import deliverers
 
 from .certificates import Authority
 from .parcels import parcel
@@ -24,7 +24,7 @@ TRUSTEE = {"identity_url": "https://keystone.example/v3", "trustee_password": "s
 
 @asynccontextmanager
 async def made(**settings: Any) -> AsyncIterator[dict[str, Deliverer]]:
-    made = deliverers(load(None, {}, settings), World().service, SystemClock())
+    made = deliverers(load(None, {}, settings), World().service.forward, SystemClock())
     try:
         yield made
     finally:
@@ -86,6 +86,6 @@ async def test_authorities_of_the_operators_are_trusted(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_used_are_refused_at_the_start(name: str, value: str) -> None:
     with pytest.raises(BadSetting) as refusal:
-        deliverers(load(None, {}, {name: value}), World().service, SystemClock())
+        deliverers(load(None, {}, {name: value}), World().service.forward, SystemClock())
     assert refusal.value.key in (name, "trustee_password")
     assert "AAAA" not in str(refusal.value)

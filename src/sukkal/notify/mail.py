@@ -32,7 +32,7 @@ LONGEST_LINE = 900  # characters of a subject or a sender
 _ADDRESS = re.compile(
     r"[A-Za-z0-9_+=&~'#$*?^{}.][A-Za-z0-9_+=&~'#$*?^{}.\-/]*@[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")  # and what is no text
 
 # Exit statuses of sendmail (sysexits.h) that will be the same next time: data, no user, no host, unavailable,
 # no permission.
