@@ -43,6 +43,7 @@ from sukkal.core.deliveries import (
     turn_queue,
 )
 from sukkal.core.recipients import Recipients
+from sukkal.core.subscribing import BATCH, FILTER, MOST_BATCHED, ORDERED
 from sukkal.core.waiting import Place
 from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription
@@ -62,7 +63,6 @@ PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
-LARGEST_PARCEL = 100  # messages
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
@@ -255,7 +255,7 @@ class Dispatcher:
         self._ledger.end(work)
 
     def _wants(self, subscription: Subscription, body: bytes) -> bool:
-        given = subscription.options.get("filter")
+        given = subscription.options.get(FILTER)
         if not given or self._matches is None:
             return True
         return self._matches(msgspec.json.encode(given))(as_json(body))
@@ -527,13 +527,13 @@ def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscri
 
 def wants_series(subscription: Subscription) -> bool:
     """Whether deliveries to it are made one after the other, in order."""
-    return subscription.options.get("ordered") is True or parcel_size(subscription) > 1
+    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
 
 
 def parcel_size(subscription: Subscription) -> int:
     """How many messages may be brought to it at once."""
-    size = subscription.options.get("batch")
-    return min(max(size, 1), LARGEST_PARCEL) if isinstance(size, int) else 1
+    size = subscription.options.get(BATCH)
+    return min(max(size, 1), MOST_BATCHED) if isinstance(size, int) else 1
 
 
 def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:
