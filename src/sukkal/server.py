@@ -6,7 +6,7 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +14,8 @@ import uvloop
 from msgspec.structs import replace
 
 from sukkal import logs, workers
-from sukkal.config import BadSetting, Settings, without_credentials
+from sukkal.config import BadSetting, Settings
+from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.journal import Journal, note_store
@@ -25,9 +26,10 @@ from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
+from sukkal.model import without_credentials
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Observed
-from sukkal.stores.registry import open_backend
+from sukkal.stores.registry import located, open_backend
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
 from sukkal.ws.responder import Responder
@@ -159,6 +161,7 @@ async def _serve(
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            await service.close()
     log.info("stopped")
 
 
@@ -208,7 +211,7 @@ def _admin(
     return AdminApp(
         exposition,
         ping=service.ping,
-        stats=stores.messages.messages.stats,
+        stats=service.stats,
         clock=clock.now,
         stopping=lambda: app.draining,
     )
@@ -227,6 +230,7 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        opener=PoolStores(settings) if settings.pooling else None,
     )
     if settings.slow_request:
         service.time_calls()
@@ -356,6 +360,37 @@ def resolved(settings: Settings, store: str) -> str:
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
         return path.as_uri().replace("file:", "sqlite:", 1)
     return store
+
+
+class PoolStores:
+    """Opens the stores of pools, see `Opener`, as the service's own are opened."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._own = {
+            located(resolved(settings, uri))[1]: name
+            for name, uri in (("control_store", settings.control_store), ("store", settings.store))
+            if uri is not None
+        }
+
+    def site(self, uri: str, options: Mapping[str, Any]) -> Site:
+        site = Site(*located(resolved(self._settings, uri), options))
+        if site.identity in self._own:
+            raise BadStoreURI(
+                f"The setting {self._own[site.identity]} names this store already, where the records of "
+                "pools and queues are kept. A pool needs one of its own."
+            )
+        return site
+
+    async def open(self, site: Site) -> Backend:
+        backend = await open_backend(site.uri, durable=self._settings.durability == "full")
+        if self._settings.workers > 1 and Trait.SHARED not in backend.traits:
+            await backend.close()
+            raise BadStoreURI(
+                f"The service runs in {self._settings.workers} processes, and one process only can use this "
+                "store. Name one that can be shared, such as redis://localhost."
+            )
+        return Observed(backend, note_store) if self._settings.slow_request else backend
 
 
 def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:

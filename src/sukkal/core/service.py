@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from sukkal.core.attributes import FLAVOR
+from sukkal.core.backends import Opener
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
@@ -12,12 +14,16 @@ from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.compression import Compression
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
-from sukkal.core.dispatch import Dispatcher, unavailable
+from sukkal.core.dispatch import Dispatcher, Handler, unavailable
+from sukkal.core.flavors import Flavors
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Call, timed
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.pool_health import PoolHealth
+from sukkal.core.pooling import Pooling
+from sukkal.core.pools import Pools
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
@@ -48,8 +54,12 @@ class Service:
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
         figures: Figures | None = None,
+        opener: Opener | None = None,
     ) -> None:
-        """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with."""
+        """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
+
+        With an `opener` messages lie in pools, and in `backend` only those from before.
+        """
         limits = limits or Limits()
         control = control or backend
         clock = clock or SystemClock()
@@ -57,11 +67,18 @@ class Service:
         self.figures = figures = figures or Figures()
         self._cipher = cipher = Cipher(encryption_key)
         self._catalog = catalog = Catalog(control.documents, limits)
-        self._store = store = backend.messages
+        self.pooling = opener is not None
+        self._pools: Pooling | None = None
+        store, waker = backend.messages, backend.waker
+        if opener is not None:
+            self._pools = pools = Pooling(opener, backend, control, clock, self._flavor)
+            store, waker = pools.messages, pools.waker
+        self._placement = self._pools.placement if self._pools is not None else None
+        self._store = store
         self._backend = backend
         self._control = control
         self._limits = limits
-        self._waiting = waiting = Waiting(store, backend.waker, clock)
+        self._waiting = waiting = Waiting(store, waker, clock)
         self._messages = messages = Messages(
             catalog,
             store,
@@ -73,15 +90,22 @@ class Service:
             figures,
             delete_with_claim_id=delete_with_claim_id,
         )
-        notifier = Notifier(backend.waker, clock, messages.opened, figures)
+        notifier = Notifier(waker, clock, messages.opened, figures)
         self.subscriptions = subscriptions = Subscriptions(
             catalog, control.documents, limits, notifier, new_id
         )
         self._queues = queues = Containers(
-            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
+            catalog,
+            store,
+            waiting,
+            limits,
+            subscriptions,
+            may_encrypt=cipher.ready,
+            placement=self._placement,
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id, figures)
         self._health = health = Health((backend, control), queues, messages, claims)
+        pooled = self._pooled(health) if self._pools is not None else {}
         self.dispatcher = Dispatcher(
             {
                 "ping.get": health.ping,
@@ -108,11 +132,37 @@ class Service:
                 "subscriptions.create": subscriptions.create,
                 "subscriptions.get": subscriptions.get,
                 "subscriptions.delete": subscriptions.delete,
+                **pooled,
             }
         )
         self.authorize = self.dispatcher.authorize
         self.call: Call = self.dispatcher.call
         self.queue_defaults = queues.defaults()
+
+    def _pooled(self, health: Health) -> dict[str, Handler]:
+        """What is served otherwise, or only, where messages lie in pools."""
+        assert self._pools is not None
+        topology, backends, placement = self._pools.topology, self._pools.backends, self._pools.placement
+        pools = Pools(topology, backends, placement, self._limits)
+        flavors = Flavors(topology, backends, placement, self._catalog, self._limits)
+        return {
+            "health.get": PoolHealth(health, topology, backends, placement).get,
+            "pools.list": pools.page,
+            "pools.put": pools.put,
+            "pools.get": pools.get,
+            "pools.update": pools.update,
+            "pools.delete": pools.delete,
+            "flavors.list": flavors.page,
+            "flavors.put": flavors.put,
+            "flavors.get": flavors.get,
+            "flavors.update": flavors.update,
+            "flavors.delete": flavors.delete,
+        }
+
+    async def _flavor(self, key: QueueKey, now: float) -> str | None:
+        """The flavor that a queue's record names, as it is now."""
+        entry = await self._catalog.get(key, now=now, fresh=True)
+        return (entry.queue.metadata.get(FLAVOR) or None) if entry is not None else None
 
     async def check_key(self, now: float) -> None:
         """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
@@ -120,7 +170,8 @@ class Service:
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether a post to this queue reaches the store without waiting, and so keeps its place."""
-        return self._messages.at_hand(ctx, queue)
+        placed = self._placement is None or self._placement.stays_at_hand(QueueKey(ctx.project, queue))
+        return placed and self._messages.at_hand(ctx, queue)
 
     async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
         """How many bytes the body of a request may have; to be asked before it is read."""
@@ -137,7 +188,9 @@ class Service:
         if operation.body is Body.MESSAGES:
             return self._messages.known_body_limit(ctx, queue)
         return (
-            MAX_BODY if operation.body in (Body.OPTIONAL, Body.REQUIRED) else self._limits.max_queue_metadata
+            MAX_BODY
+            if operation.body in (Body.OPTIONAL, Body.REQUIRED, Body.DOCUMENT)
+            else self._limits.max_queue_metadata
         )
 
     async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
@@ -173,10 +226,28 @@ class Service:
         """How many wait now, for messages to come."""
         return self._waiting.count
 
+    async def close(self) -> None:
+        """Let go of the stores of pools; of those that were handed in, who opened them does."""
+        if self._pools is not None:
+            await self._pools.close()
+
+    async def stats(self, queue: QueueKey, *, now: float) -> Stats:
+        """What a queue holds. Raises StoreUnavailable."""
+        return await self._store.stats(queue, now=now)
+
     async def busiest(self, count: int, now: float) -> list[tuple[QueueKey, Stats]]:
-        """Up to `count` of the queues used most in this process lately, and what they hold."""
-        keys = self._catalog.busiest(count, now)
-        return [(key, await self._store.stats(key, now=now)) for key in keys]
+        """Up to `count` of the queues used most in this process lately, and what they hold.
+
+        Raises StoreUnavailable; but a queue whose pool is away is left out.
+        """
+        found = []
+        for key in self._catalog.busiest(count, now):
+            try:
+                found.append((key, await self.stats(key, now=now)))
+            except StoreUnavailable:
+                if not self.pooling:
+                    raise
+        return found
 
     async def ping(self) -> None:
         """Return when the stores answer; StoreUnavailable when one does not."""
@@ -191,6 +262,8 @@ class Service:
         while True:
             try:
                 swept = await self._backend.messages.sweep(now=clock())
+                if self._pools is not None:
+                    swept += await self._pools.sweep(clock())
             except StoreUnavailable as exc:
                 log.warning("sweep: %s", exc)
                 swept = 0

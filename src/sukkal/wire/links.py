@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 QUEUES = "/v2/queues"
+POOLS = "/v2/pools"
+FLAVORS = "/v2/flavors"
 
 
 def queue(name: str) -> str:
@@ -22,6 +24,14 @@ def message(queue_name: str, id_: str, claim: str | None = None) -> str:
 
 def claim(queue_name: str, claim_id: str) -> str:
     return f"{QUEUES}/{queue_name}/claims/{claim_id}"
+
+
+def pool(name: str) -> str:
+    return f"{POOLS}/{quote(name, safe='')}"
+
+
+def flavor(name: str) -> str:
+    return f"{FLAVORS}/{quote(name, safe='')}"
 
 
 def query(parameters: Mapping[str, str | int | bool | None]) -> str:

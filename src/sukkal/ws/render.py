@@ -273,8 +273,10 @@ class Renderers:
 
     # --- the service itself --------------------------------------------------------------------------
 
-    def _health(self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Rendered:
-        return 200, result
+    def _health(
+        self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health | r.PooledHealth
+    ) -> Rendered:
+        return 200, result.document if isinstance(result, r.PooledHealth) else result
 
 
 def _shown(ctx: Context, found: Subscription) -> _Subscription:

@@ -42,6 +42,12 @@ class Options(Struct, frozen=True, kw_only=True):
     sentinel_user: str = ""
     sentinel_password: str = ""
 
+    @property
+    def identity(self) -> str:
+        """Equal where the same keys of the same servers are meant."""
+        servers = ",".join(sorted(f"{host.lower()}:{port}" for host, port in self.addresses))
+        return f"redis {servers} {self.service} {self.database} {self.prefix}"
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Raises OSError when a file cannot be read."""
         if not self.tls:
@@ -53,7 +59,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 _FIELDS = {field.name: field.type for field in msgspec.structs.fields(Options)}
-_OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
+OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
 
 
 def parse(uri: str) -> Options:
@@ -101,8 +107,8 @@ def _address(text: str, default_port: int) -> Address:
 def _options(scheme: str, query: str) -> dict[str, Any]:
     found = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(_OPTIONS)}.")
+        if name not in OPTIONS:
+            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(OPTIONS)}.")
         try:
             found[name] = msgspec.convert(text, _FIELDS[name], strict=False)
         except msgspec.ValidationError as exc:
