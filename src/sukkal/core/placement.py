@@ -76,6 +76,7 @@ class Place(NamedTuple):
     waker: Telling
     wakers: tuple[Waker, ...]  # the lines on which the queue is told of
     until: float  # not to be trusted from then on
+    direct: bool = True  # a call takes effect in the turn in which it is begun
 
 
 class Placement:
@@ -113,9 +114,9 @@ class Placement:
         return place if place is not None and self._clock.now() < place.until else None
 
     def stays_at_hand(self, key: QueueKey) -> bool:
-        """Whether it is, and will be for the step that follows."""
+        """Whether it is, and will be for the step that follows, which then reaches the store at once."""
         place = self._places.get(key)
-        return place is not None and self._clock.now() + SPARE_SECONDS < place.until
+        return place is not None and place.direct and self._clock.now() + SPARE_SECONDS < place.until
 
     async def find(self, key: QueueKey) -> Place:
         """Where to look for the queue's messages. Raises StoreUnavailable."""
@@ -167,7 +168,7 @@ class Placement:
                 Part(store.messages, stay.since, stay.epoch)
                 for store, stay in zip(stores, stays, strict=True)
             ]
-            place = Place(Chain(parts, self._clock), ChainWaker(wakers), wakers, until)
+            place = Place(Chain(parts, self._clock), ChainWaker(wakers), wakers, until, direct=False)
         if writes == self._writes and not record.leaving:  # else it may be outrun
             self._places.pop(key, None)  # so that the newest comes last
             if len(self._places) >= CACHED_PLACES:
