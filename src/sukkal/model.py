@@ -143,5 +143,6 @@ class Flavor(Struct, frozen=True, kw_only=True):
 
 def without_credentials(uri: str) -> str:
     """A store's URI as it may be shown and logged."""
-    uri = re.sub(r"^([^:/?#]+://)(?!/).*@", r"\1", uri, flags=re.DOTALL)
+    # A "?" in a password that should have been quoted does not begin the options, which have a "=".
+    uri = re.sub(r"^([^:/?#]+://)(?!/)(?:[^?]*@|[^@=]*@)", r"\1", uri)
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1(hidden)", uri)

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from sukkal.core import service
 from sukkal.errors import StoreUnavailable, Unavailable
-from sukkal.operations import BY_NAME, TABLE, Operation
+from sukkal.operations import BY_NAME, Operation, offered
 from sukkal.requests import NewMessage
 from sukkal.wire.status import status_of
 
@@ -46,7 +46,8 @@ def said(operation: Operation) -> str:
     return f"{operation.failure} Please try again in a few seconds."
 
 
-every_operation = pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.name)
+ROWS = offered(admin_mode=True, pooling=False)  # test_pools.py asks the others
+every_operation = pytest.mark.parametrize("operation", ROWS, ids=lambda operation: operation.name)
 
 
 async def prepared(stage: Stage) -> tuple[World, dict[str, dict[str, Any]]]:
@@ -72,7 +73,7 @@ async def prepared(stage: Stage) -> tuple[World, dict[str, dict[str, Any]]]:
 
 
 def test_every_operation_has_a_sample_request() -> None:
-    assert list(REQUESTS) == [operation.name for operation in TABLE]
+    assert list(REQUESTS) == [operation.name for operation in ROWS]
 
 
 @every_operation

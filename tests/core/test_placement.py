@@ -425,7 +425,7 @@ async def test_message_of_one_who_does_not_know_yet_that_the_queue_was_deleted_i
     await world.create("orders")
     await other.post("orders", 1)
     await world.call("queues.delete", queue="orders")
-    await other.post("orders", 2)
+    await other.post("orders", 2, ttl=int(3 * RETAINED))
     assert bodies(await world.listed("orders")) == [2]
     world.now += RETAINED + 1
     assert bodies(await Pools(world).listed("orders")) == [2]
@@ -475,7 +475,6 @@ async def test_claim_that_waits_hears_of_posts_leases_and_delays_in_its_pool(wor
 
 
 async def test_who_waits_and_listens_follows_a_queue_to_its_new_pool(world: Pools) -> None:
-    other = Pools(world)
     await world.create("orders", _flavor="gold")
     heard: list[Notice] = []
     world.service.subscriptions.connected("socket", "ws://here", heard.append)
@@ -484,13 +483,13 @@ async def test_who_waits_and_listens_follows_a_queue_to_its_new_pool(world: Pool
         project=ctx.project, client=ctx.client, request_id="r", now=ctx.now, connection="socket"
     )
     await world.service.subscriptions.create(subscribing, CreateSubscription(queue="orders"))
-    await other.post("orders", 1)
+    await world.post("orders", 1)
     await claimed(world, "orders")
-    await other.set("orders", _flavor="silver")
+    await world.set("orders", _flavor="silver")
     waiting = asyncio.create_task(claimed(world, "orders", wait=20))
     await switched(world)
     assert not waiting.done()
-    await other.post("orders", 2)
+    await world.post("orders", 2)
     await world.pass_time(0)
     assert await world.where("orders", *ALL) == ["g1", "s1"]
     assert await waiting == [2]

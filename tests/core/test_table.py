@@ -52,6 +52,7 @@ def test_every_field_of_a_request_can_be_given(operation: Operation) -> None:
         Body.METADATA: {"metadata"},
         Body.CHANGES: {"changes"},
         Body.MESSAGES: {"messages"},
+        Body.DOCUMENT: {"document"},
         Body.NONE: set(),
     }.get(operation.body, set(get_type_hints(operation.request)))
     assert given == set(get_type_hints(operation.request))
@@ -95,7 +96,22 @@ POLICIES = [
     "claims:update",
     "ping:get",
     "health:get",
+    "pools:get_all",
+    "pools:create",
+    "pools:get",
+    "pools:update",
+    "pools:delete",
+    "flavors:get_all",
+    "flavors:create",
+    "flavors:get",
+    "flavors:update",
+    "flavors:delete",
 ]
+ADMINS = {
+    "health:get",
+    *(policy for policy in POLICIES if policy.startswith("pools:")),
+    *("flavors:create", "flavors:update", "flavors:delete"),
+}
 
 
 def test_policies_are_those_of_the_specification() -> None:
@@ -104,8 +120,8 @@ def test_policies_are_those_of_the_specification() -> None:
 
 
 @every_operation
-def test_everyone_may_do_everything_but_see_the_services_health(world: World, operation: Operation) -> None:
-    if operation.policy == "health:get":
+def test_everyone_may_do_everything_but_what_is_for_operators(world: World, operation: Operation) -> None:
+    if operation.policy in ADMINS:
         for roles in ((), ("member", "administrator")):
             with pytest.raises(Forbidden) as fault:
                 world.service.authorize(operation, world.ctx(roles=roles))
@@ -129,5 +145,5 @@ async def test_body_limit_of_every_operation_is_refused_in_words_that_name_it(
     said = await world.service.too_large(operation, world.ctx(), "orders")
     assert str(limit) in said.message
     assert limit == (262144 if operation.body is Body.MESSAGES else 65536)
-    changed_body = operation.body in (Body.CHANGES, Body.OPTIONAL, Body.REQUIRED)
+    changed_body = operation.body in (Body.CHANGES, Body.OPTIONAL, Body.REQUIRED, Body.DOCUMENT)
     assert said.title == ("Invalid request body" if changed_body else "Invalid API request")
