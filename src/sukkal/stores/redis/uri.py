@@ -66,6 +66,8 @@ def parse(uri: str) -> Options:
     """Raises BadStoreURI, in words that hold no credentials."""
     parts = urlsplit(uri)
     scheme = parts.scheme
+    if "@" in parts.query.partition("=")[0] or "@" in parts.fragment:
+        raise BadStoreURI("In the password of a URI, ? is written %3F, and # is written %23.")
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     path = [unquote(part) for part in parts.path.split("/") if part]
