@@ -13,8 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from sukkal import config
 from sukkal.core.backends import Site
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.http.app import HttpApp
 from sukkal.stores.contract import Backend
 from sukkal.stores.registry import located, open_backend
@@ -77,6 +79,8 @@ class Conversation:
             await open_backend("memory:"),
             new_id=lambda now: f"{int(now * 1000):012x}7000{next(numbers):016x}",
             opener=_InMemory() if pooling else None,
+            signer=Signer("for the examples of the documentation"),
+            subscriber_types=config.Settings().subscriber_types,
         )
         return cls(HttpApp(service, clock=lambda: clock[0], admin_mode=True), clock)
 

@@ -14,6 +14,7 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
+from sukkal.core.signing import MAX_TTL
 from sukkal.http import render
 from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
 from sukkal.http.events import RETRY
@@ -32,7 +33,8 @@ source, and every example was asked of the service itself. Names of fields and t
 descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
-[Order of checks](#order-of-checks) · [Operations](#operations) · [Over a WebSocket](#over-a-websocket) ·
+[Order of checks](#order-of-checks) · [Operations](#operations) · [Topics](#topics) ·
+[Pre-signed requests](#pre-signed-requests) · [Confirmation](#confirmation) · [Over a WebSocket](#over-a-websocket) ·
 [A message](#a-message) · [Pages](#pages) · [Waiting](#waiting) · [Event streams](#event-streams) ·
 [Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
@@ -109,20 +111,21 @@ A request with several faults is answered for the first of them, in this order.
 |---|---|---|
 | 1 | The server is not about to stop | `503` with `Retry-After: 2`; the connection is closed |
 | 2 | The path is known. No path but `/` and `/v2/` ends in a slash | `404`, a document with a title only |
-| 3 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
-| 4 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
-| 5 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
-| 6 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
-| 7 | The queue's name and the project's length are allowed | `400` *Invalid queue identification* |
-| 8 | The path offers the method | `405` with `Allow` |
-| 9 | The caller has the role that the policy asks for | `403` *Not authorized* |
-| 10 | Query parameters can be read; `ttl` and `delay` of a post only with bytes | `400` *Invalid parameter* |
-| 11 | The body is not too long: what its length says, and what really comes | `400` |
-| 12 | The body has the media type asked for (`PATCH` of a queue only) | `415` |
-| 13 | The body can be read, and its fields are there and of their types | `400` *Invalid request body* |
-| 14 | Values lie within their limits | `400` *Invalid API request* |
-| 15 | What is asked for is there, and may be done | `403`, `404`, `409`, or `400` *Unable to delete* |
-| 16 | The store did it | `503` *Service temporarily unavailable* with `Retry-After: 2` |
+| 3 | Who is let in by a signature may do this | `404`, a document with a title only |
+| 4 | The body is not said to be an HTML form | `400` *Invalid Content-Type* |
+| 5 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
+| 6 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
+| 7 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
+| 8 | The queue's or topic's name and the project's length are allowed | `400` *Invalid queue identification*, *Invalid topic identification* |
+| 9 | The path offers the method | `405` with `Allow` |
+| 10 | The caller has the role that the policy asks for | `403` *Not authorized* |
+| 11 | Query parameters can be read; `ttl` and `delay` of a post only with bytes | `400` *Invalid parameter* |
+| 12 | The body is not too long: what its length says, and what really comes | `400` |
+| 13 | The body has the media type asked for (`PATCH` of a queue only) | `415` |
+| 14 | The body can be read, and its fields are there and of their types | `400` *Invalid request body* |
+| 15 | Values lie within their limits | `400` *Invalid API request* |
+| 16 | What is asked for is there, and may be done | `403`, `404`, `409`, or `400` *Unable to delete* |
+| 17 | The store did it | `503` *Service temporarily unavailable* with `Retry-After: 2` |
 
 A request that is refused with a 4xx status changes nothing. After a `503` a write was not acknowledged: try
 again in a few seconds.
@@ -200,6 +203,78 @@ marker.
 - `Accept` that names `application/json` too gets the listing.
 """
 
+TOPICS = """\
+## Topics
+
+A topic is a queue whose messages nobody claims: who is subscribed is told of them. Topics have names of their
+own; a topic and a queue of one name know nothing of each other. What is said above of queues holds for topics,
+at other paths, but for this:
+
+- Listings have the key `topics`; all references lie below `/v2/topics`.
+- Of reserved attributes that are not set, reads show `_max_messages_post_size`, `_default_message_ttl` and
+  `_default_message_delay` only.
+- A bad name is *Invalid topic identification*.
+- There are no claims, and no sharing. Over a WebSocket there are no topics.
+"""
+
+SIGNED = f"""\
+## Pre-signed requests
+
+Whoever holds a signature may use some methods on some paths of one project, until a time, and needs no other
+leave. [queues.share](#queuesshare) gives one out, if the operator has set `signed_url_secret_key`. It is shown
+by headers, besides `Client-ID`:
+
+| Header | Over HTTP | In `headers` over a WebSocket |
+|---|---|---|
+| `URL-Signature` | the `signature` | the same |
+| `URL-Paths` | the `paths`, with commas between them | a list, or as over HTTP |
+| `URL-Methods` | the `methods`, with commas between them | a list, or as over HTTP |
+| `URL-Expires` | `expires` | the same |
+| `X-Project-ID` | the `project` | the same |
+
+The method must be one of those; the path one of those, or below one; the time not over, and not further away
+than `signed_url_max_ttl` ({MAX_TTL} seconds). Else the answer is `404` *404 Not Found*, over a WebSocket `403`
+`{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`, `message_get_many` (`GET`),
+`message_post` (`POST`), `message_delete` and `message_delete_many` (`DELETE`), for a queue whose `messages` are
+among the paths. The query is not signed. A pre-signed request has no roles, whatever it says, can do nothing
+that is for operators, and cannot share.
+
+The signature is the HMAC-SHA256, in hex, with the key, of
+`<paths>\\n<methods>\\n<project>\\n<expires>`: paths and methods sorted and joined by commas, `\\n` a backslash
+and the letter n.
+"""
+
+CONFIRMATION = """\
+## Confirmation
+
+With the setting `require_confirmation`, an outside subscriber is asked first, and told of nothing before it has
+confirmed. A webhook is sent, in place of a notification:
+
+```json
+{
+  "Message_Type": "SubscriptionConfirmation",
+  "Message": "You have chosen to subscribe to the queue: orders",
+  "URL-Signature": "<hex>",
+  "URL-Methods": "PUT",
+  "URL-Paths": "/v2/queues/orders/subscriptions/<id>/confirm",
+  "X-Project-ID": "acme",
+  "URL-Expires": "2030-01-01T00:00:00",
+  "SubscribeBody": {"confirmed": true},
+  "UnsubscribeBody": {"confirmed": false},
+  "queue_name": "orders",
+  "WSGISubscribeURL": "https://mq.example/v2/queues/orders/subscriptions/<id>/confirm",
+  "WebSocketSubscribeURL": "wss://mq.example:9000/v2/queues/orders/subscriptions/<id>/confirm"
+}
+```
+
+It answers with a [pre-signed](#pre-signed-requests) `PUT` of `SubscribeBody` to that path, and may send
+`UnsubscribeBody` at any later time: then it is told no more but once, with `Message_Type`
+`UnsubscribeConfirmation` and new leave to subscribe again. The two URLs are there if the operator has set
+`public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
+`external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and `Queue`
+in its query. Queues of the same project (`queue:`) and connections are not asked.
+"""
+
 # What each operation does, in a sentence or two.
 ABOUT = {
     "ping.get": "Is the service there, and does its store answer? For load balancers that can send headers.",
@@ -237,6 +312,18 @@ ABOUT = {
     "claims.renew": "Starts the claim's time anew, from now. What is not given takes the default, not what "
     "the claim had.",
     "claims.release": "Gives back what the claim holds, each message at its old place. Never an error.",
+    "queues.share": "Signs leave to do something with a queue, for somebody who has no other: see "
+    "[pre-signed requests](#pre-signed-requests). The queue need not exist.",
+    "subscriptions.list": "The queue's subscriptions by id, a page at a time.",
+    "subscriptions.create": "Lets somebody be told of each message posted to the queue from now on. Whoever "
+    "is subscribed to the queue already and has not confirmed keeps that subscription, as it is, and is asked "
+    "once more; one who has confirmed is `409`. The queue is created if need be.",
+    "subscriptions.get": "One subscription. `age` counts from its creation or its last `ttl`.",
+    "subscriptions.update": "Changes a subscription. A `ttl` counts from now; `options` replace the old ones "
+    "as a whole; a new subscriber has yet to confirm.",
+    "subscriptions.delete": "Ends a subscription. Never an error.",
+    "subscriptions.confirm": "Says that the subscriber wants to be told, or no longer does. Mostly asked by "
+    "the subscriber, with what it was sent: see [confirmation](#confirmation).",
     "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
     "and password. The header `Content-Location` repeats what was asked.",
     "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "
@@ -290,6 +377,17 @@ MEANINGS = {
     ("queues.list", "marker"): "queues after this name",
     ("messages.list", "marker"): "messages after this place, from the link *next*",
     ("messages.delete", "claim_id"): "the claim that holds the message; needed when one does",
+    "subscription_id": "as the creation or a listing gave it",
+    ("queues.share", "document"): "`paths`: which of `messages`, `subscriptions`, `claims`, else the first; "
+    "`methods`: a list, else `GET`; `expires`: a date and time of ISO 8601, else tomorrow's",
+    ("subscriptions.create", "subscriber"): "whom to tell: a URI, of a scheme that the setting "
+    "`subscriber_types` names; over a WebSocket, none means the connection itself",
+    ("subscriptions.create", "ttl"): "seconds until the subscription ends, 60 and more; 3600 when not given",
+    ("subscriptions.create", "options"): "an object, see [what a subscription can be told]"
+    "(states.md#what-a-subscription-can-be-told)",
+    ("subscriptions.update", "document"): "`subscriber`, `ttl`, `options`, at least one of them; null leaves "
+    "as it is",
+    ("subscriptions.confirm", "document"): "`confirmed`: true or false",
 }
 
 # The object of a message as it travels, field by field. Checked against the renderer's own.
@@ -314,6 +412,8 @@ BODIES = {
     Body.CHANGES: "a JSON array, which is the field `changes` itself",
     Body.DOCUMENT: "a JSON object",
     Body.MESSAGES: "a JSON object",
+    Body.UNCHECKED: "a JSON object",
+    Body.DOCUMENT: "a JSON object, which is the field `document` itself",
 }
 
 Rows = list[tuple[str, ...]]
@@ -324,8 +424,11 @@ async def protocol() -> str:
     examples = await _examples()
     nested: dict[str, type[Struct]] = {}
     parts = [INTRODUCTION, MEDIA, CHECKS, "## Operations\n", _overview()]
-    parts += [_operation(operation, examples[operation.name], nested) for operation in TABLE]
+    parts += [_operation(row, examples[row.name], nested) for row in TABLE if row.like is None]
     parts += [
+        _topics(examples),
+        SIGNED,
+        CONFIRMATION,
         await socket_section.section(),
         _wire_message(),
         PAGES,
@@ -352,8 +455,24 @@ def _overview() -> str:
     rows = [
         (f"[{op.name}](#{_anchor(op.name)})", f"`{op.http[0]} {op.http[1]}`", _statuses(op), f"`{op.policy}`")
         for op in TABLE
+        if op.like is None
     ]
     return table(("Operation", "Method and path", "Success", "Policy"), rows)
+
+
+def _topics(examples: dict[str, Exchange]) -> str:
+    rows = [
+        (
+            f"`{op.name}`",
+            f"`{op.http[0]} {op.http[1]}`",
+            f"`{op.policy}`",
+            f"[{op.like}](#{_anchor(op.like)})",
+        )
+        for op in TABLE
+        if op.like is not None
+    ]
+    listed = table(("Operation", "Method and path", "Policy", "As"), rows)
+    return f"{TOPICS}\n{listed}\n```http\n{examples['topics.list'].shown()}\n```\n"
 
 
 def _operation(operation: Operation, example: Exchange, nested: dict[str, type[Struct]]) -> str:
@@ -474,6 +593,7 @@ def _kind(annotation: Any) -> str:
         bool: "boolean",
         float: "number",
         bytes: "bytes",
+        Any: "any value",
         Raw: "any value",
         Any: "any value",
         FlavorKey: "text",  # on the wire its name alone
@@ -676,11 +796,29 @@ async def _examples() -> dict[str, Exchange]:
     shown["messages.delete_many"] = await it.ask("DELETE", f"{q}/messages?pop=1")
     shown["queues.list"] = await it.ask("GET", "/v2/queues?limit=1&detailed=true&with_count=true")
     shown["health.get"] = await it.ask("GET", "/v2/health", headers={"X-Roles": "admin"})
+    shown["queues.share"] = await it.ask(
+        "POST", f"{q}/share", {"methods": ["GET", "POST"], "expires": "2026-01-08T00:00:00Z"}
+    )
+    subscriptions = f"{q}/subscriptions"
+    subscriber = {"subscriber": "https://hooks.example/in", "ttl": 86400, "options": {"batch": 10}}
+    shown["subscriptions.create"] = await it.ask("POST", subscriptions, subscriber)
+    subscription = f"{subscriptions}/{shown['subscriptions.create'].answer['subscription_id']}"
+    it.wait(60)
+    shown["subscriptions.list"] = await it.ask("GET", f"{subscriptions}?limit=5")
+    shown["subscriptions.update"] = await it.ask("PATCH", subscription, {"ttl": 604800})
+    shown["subscriptions.confirm"] = await it.ask("PUT", f"{subscription}/confirm", {"confirmed": True})
+    shown["subscriptions.get"] = await it.ask("GET", subscription)
+    shown["subscriptions.delete"] = await it.ask("DELETE", subscription)
+    await it.ask("PUT", "/v2/topics/news", {"team": "blue"})
+    shown["topics.list"] = await it.ask("GET", "/v2/topics?detailed=true")
     shown["queues.purge"] = await it.ask("POST", f"{q}/purge", {"resource_types": ["messages"]})
     shown["queues.delete"] = await it.ask("DELETE", q)
     await _show_pools(shown)
     for operation in TABLE:
-        assert shown[operation.name].status in operation.success, f"the example of {operation.name} failed"
+        if operation.like is None:
+            assert shown[operation.name].status in operation.success, (
+                f"the example of {operation.name} failed"
+            )
     return shown
 
 

@@ -9,9 +9,9 @@ from conversation import BEGINNING, HEADERS, pretty
 
 from sukkal.core.service import Service
 from sukkal.model import Notice
-from sukkal.operations import SOCKET_TABLE
+from sukkal.operations import TABLE
 from sukkal.stores.registry import open_backend
-from sukkal.ws.actions import AUTHENTICATE, HOME, NOT_OFFERED, QUERY_ONLY, ROWS, wire_name
+from sukkal.ws.actions import AUTHENTICATE, HOME, NOT_OFFERED, QUERY_ONLY, wire_name
 from sukkal.ws.frames import TEXT, Frame
 from sukkal.ws.responder import Reply, Responder
 
@@ -84,8 +84,8 @@ notification has no key `request`:
 {notification}
 
 It is a frame of the kind in which the connection last subscribed. A second subscription to a queue is
-`409`. All of a connection's subscriptions end with it. Other subscribers than connections are refused:
-`400`.
+`409`, as is one of an outside subscriber, confirmed or not. All of a connection's subscriptions to itself end
+with it.
 """
 
 
@@ -103,7 +103,7 @@ async def section() -> str:
 
 def _table() -> str:
     rows = ["| Action | Body | Operation |", "| --- | --- | --- |"]
-    for operation in ROWS:
+    for operation in TABLE:
         if operation.action is None:
             continue
         keys = []
@@ -113,8 +113,6 @@ def _table() -> str:
                 keys.append(f"**{key}**" if field.required else key)
         name = operation.name
         link = f"[{name}](#{name.replace('.', '')})"
-        if operation in SOCKET_TABLE:
-            link = f"policy `{operation.policy}`"
         rows.append(f"| `{operation.action}` | {' '.join(keys)} | {link} |")
     return "\n".join(rows) + "\n"
 

@@ -1,6 +1,7 @@
 """Real Redis servers for tests: on free ports of this machine, in a directory of their own, gone afterwards.
 
-Where no redis-server is installed, tests that need one are skipped, and say so; with CI set they fail.
+Where no redis-server is installed, tests that need one are skipped, and say so; with NOTHING_IS_MISSING set
+they fail. SUKKAL_REDIS_SERVER=valkey-server runs all of them on Valkey.
 """
 
 import contextlib
@@ -13,20 +14,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-BINARIES = ("redis-server", "valkey-server")
+PROGRAM = os.environ.get("SUKKAL_REDIS_SERVER", "redis-server")
 WAIT_SECONDS = 40
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
-def binary() -> str:
+def binary(name: str = PROGRAM) -> str:
     """The server's program; skips the test where there is none."""
-    for name in BINARIES:
-        if path := shutil.which(name):
-            return path
-    reason = "redis-server is not installed: apt-get install redis-server"
+    return shutil.which(name) or missing(f"{name} is not installed: apt-get install {name}")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for that reason; fail it where everything ought to be there."""
     if os.environ.get("NOTHING_IS_MISSING"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -118,11 +121,11 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def started(*options: str) -> Iterator[RedisServer]:
+def started(*options: str, program: Sequence[str] = ()) -> Iterator[RedisServer]:
     """A server for one `with` block. Its data go with it; they lie in memory where that can be."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="sukkal-redis-", dir=memory) as directory:
-        server = RedisServer(Path(directory), *options)
+        server = RedisServer(Path(directory), *options, program=program)
         try:
             yield server
         finally:
@@ -132,10 +135,18 @@ def started(*options: str) -> Iterator[RedisServer]:
 class Group:
     """Servers that belong together: `uri` names all of them; each primary has that many `replicas`."""
 
-    def __init__(self, uri: str, members: Sequence[RedisServer], *, replicas: int) -> None:
+    def __init__(
+        self,
+        uri: str,
+        members: Sequence[RedisServer],
+        *,
+        replicas: int,
+        sentinels: Sequence[RedisServer] = (),
+    ) -> None:
         self.uri = uri
         self.members = list(members)
         self.replicas = replicas
+        self.sentinels = list(sentinels)
 
     def primary(self, key: str = "any") -> RedisServer:
         """The one that takes writes to this key."""
@@ -169,7 +180,7 @@ def sentinel_group(*options: str, patience: float = 30) -> Iterator[Group]:
         for sentinel in sentinels:
             until(lambda sentinel=sentinel: _knows_all(sentinel))
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
-        yield Group(f"redis+sentinel://{hosts}/main", servers, replicas=2)
+        yield Group(f"redis+sentinel://{hosts}/main", servers, replicas=2, sentinels=sentinels)
 
 
 def _knows_all(sentinel: RedisServer) -> bool:
@@ -245,13 +256,14 @@ class Shared:
 
     def __init__(self) -> None:
         self._undo = contextlib.ExitStack()
-        self._server: RedisServer | None = None
+        self._servers: dict[str, RedisServer] = {}
         self._groups: dict[str, Group] = {}
 
-    def server(self) -> RedisServer:
-        if self._server is None:
-            self._server = self._undo.enter_context(started(*DURABLE))
-        return self._server
+    def server(self, program: str = PROGRAM) -> RedisServer:
+        if program not in self._servers:
+            server = started(*DURABLE, program=(binary(program),))
+            self._servers[program] = self._undo.enter_context(server)
+        return self._servers[program]
 
     def sentinel_group(self) -> Group:
         if "sentinel" not in self._groups:
@@ -265,7 +277,7 @@ class Shared:
 
     def stop(self) -> None:
         self._undo.close()
-        self._server = None
+        self._servers.clear()
         self._groups.clear()
 
 

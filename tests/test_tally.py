@@ -2,7 +2,7 @@
 
 import random
 
-from sukkal.tally import SECONDS, Figures, Histogram
+from sukkal.tally import KNOWN_PROJECTS, OTHER, SECONDS, ByProject, Figures, Histogram
 
 
 def test_values_added_together_are_as_if_added_one_by_one() -> None:
@@ -34,3 +34,25 @@ def test_answers_are_settled_once() -> None:
     assert requests.settle()[201].count == 2
     requests.took[201].append(0.5)
     assert requests.settle()[201].count == 3
+
+
+def test_first_class_that_fits_a_project_counts_its_messages() -> None:
+    counted = ByProject([("gold", "acme-*"), ("free", "trial-?"), ("gold", "big"), ("free", "*-2")])
+    for project in ("acme-1", "acme-2", "big", "trial-1", "x-2", "bigger", ""):
+        counted[project].posted += 1
+    assert {name: counts.posted for name, counts in counted.classes.items()} == {
+        "gold": 3,
+        "free": 2,
+        OTHER: 2,
+    }
+
+
+def test_projects_may_be_many_and_classes_are_few() -> None:
+    counted = ByProject([("even", "*[02468]")])
+    for number in range(KNOWN_PROJECTS * 2):
+        counted[f"project-{number}"].deleted += 1
+    assert len(counted) <= KNOWN_PROJECTS
+    assert {name: counts.deleted for name, counts in counted.classes.items()} == {
+        "even": KNOWN_PROJECTS,
+        OTHER: KNOWN_PROJECTS,
+    }

@@ -31,6 +31,7 @@ from msgspec.inspect import (
     type_info,
 )
 
+from sukkal.core.signing import MAX_TTL, MIN_KEY, is_known
 from sukkal.limits import MIN_TTL, Limits
 from sukkal.model import without_credentials
 
@@ -48,9 +49,12 @@ FLAGS: Final = (
     "durability",
     "log_format",
 )
-_SECRETS: Final = ("message_encryption_key",)  # never shown, not even in an error or a repr
+# Never shown, not even in an error or a repr.
+_SECRETS: Final = ("message_encryption_key", "osprofiler_hmac_keys", "signed_url_secret_key")
 _OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
 _TEST_VARIABLES: Final = PREFIX + "TEST_"
+
+_HTTP_URL: Final = r"^https?://[^/\s?#]+(/[^\s?#]*)?$"
 
 _LIMITS: Final = Limits()  # its defaults are the settings' defaults
 _MOST: Final = 2**31 - 1  # seconds, bytes or counts: beyond any use, and safe in every store's columns
@@ -182,6 +186,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 20
 
+    metrics_project_classes: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_\-]+=.+$")], ...],
+        Meta(
+            description="Classes of projects by which metrics tell messages apart: each a name, `=`, and a "
+            "pattern of project ids with `*`, `?` and `[…]`. The first that fits tells; what none fits is "
+            "`other`.",
+            max_length=100,
+            extra={"allowed": "a list of at most 100 items such as gold=acme-*"},
+        ),
+    ] = ()
+
     log_format: Annotated[
         Literal["console", "json"],
         Meta(description="How log lines look: for people, or one JSON object a line."),
@@ -204,6 +219,29 @@ class Settings(Struct, frozen=True, kw_only=True):
             "are. Time that a caller asked to wait does not count.",
         ),
     ] = 0.0
+
+    traces: Annotated[
+        bool,
+        Meta(
+            description="Whether OpenTelemetry traces requests, and messages from producer to consumer. How "
+            "many, and who is told, say the variables `OTEL_…`. Needs `sukkal[otel]`. See docs/operations.md."
+        ),
+    ] = False
+    osprofiler_hmac_keys: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Secrets one of which OpenStack clients sign with what they ask OSProfiler to trace, "
+            "as `hmac_keys` of other services. Needs `sukkal[osprofiler]`.",
+            extra={"allowed": "a list of texts"},
+        ),
+    ] = ()
+    osprofiler_connection_string: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*:")] | None,
+        Meta(
+            description="Where these traces are kept, for `osprofiler trace show`.",
+            extra={"default": "none", "allowed": "an address such as redis://localhost:6379"},
+        ),
+    ] = None
 
     default_message_ttl: Annotated[
         int,
@@ -326,6 +364,99 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["AES256"], Meta(description="How bodies of encrypted queues are encrypted.")
     ] = "AES256"
 
+    subscriber_types: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*$")], ...],
+        Meta(
+            description="Which subscribers there may be, by the schemes of their URIs. Queues of the same "
+            "project (`queue:`) always may.",
+            extra={
+                "default": "`http`, `https`, `mailto`, `trust+http`, `trust+https`",
+                "allowed": "a list of schemes such as https",
+            },
+        ),
+    ] = ("http", "https", "mailto", "trust+http", "trust+https")
+    signed_url_secret_key: Annotated[
+        Annotated[str, Meta(min_length=MIN_KEY)] | None,
+        Meta(
+            description="Secret with which pre-signed URLs are signed, the same in all servers. Without it "
+            "there are none, and nobody can be asked for confirmation. At least 32 characters, best random "
+            "ones: `openssl rand -hex 32`.",
+            extra={
+                "default": "none",
+                "allowed": f"a text of at least {MIN_KEY} characters that is no example",
+            },
+        ),
+    ] = None
+    signed_url_max_ttl: Annotated[
+        int,
+        Meta(
+            ge=MIN_TTL, le=_MOST, description="The longest time a pre-signed URL may be good for, in seconds."
+        ),
+    ] = MAX_TTL
+    require_confirmation: Annotated[
+        bool,
+        Meta(
+            description="Whether outside subscribers must confirm that they want to be told, before they are "
+            "sent anything else. Needs `signed_url_secret_key`."
+        ),
+    ] = False
+    public_endpoint: Annotated[
+        Annotated[str, Meta(pattern=_HTTP_URL)] | None,
+        Meta(
+            description="Where subscribers reach this service; stands in what they are asked to confirm.",
+            extra={"default": "none", "allowed": "a URL such as https://mq.example.org"},
+        ),
+    ] = None
+    public_websocket_endpoint: Annotated[
+        Annotated[str, Meta(pattern=r"^wss?://[^/\s?#]+(/[^\s?#]*)?$")] | None,
+        Meta(
+            description="The same for WebSockets.",
+            extra={"default": "none", "allowed": "a URL such as wss://mq.example.org:9000"},
+        ),
+    ] = None
+    external_confirmation_url: Annotated[
+        Annotated[str, Meta(pattern=_HTTP_URL)] | None,
+        Meta(
+            description="A web page of yours that subscribers by mail are led to, to confirm. What to do is "
+            "in its query. Without it nobody is asked by mail.",
+            extra={"default": "none", "allowed": "a URL such as https://example.org/confirm"},
+        ),
+    ] = None
+    subscription_confirmation_email_topic: Annotated[
+        str, Meta(description="Subject of the mail that asks a subscriber to confirm.")
+    ] = "Zaqar Notification - Subscription Confirmation"
+    subscription_confirmation_email_body: Annotated[
+        str,
+        Meta(
+            description="Text of that mail: `{0}` stands for the queue, `{1}` for the project, `{2}` for the "
+            "link.",
+            extra={"default": "a few sentences"},
+        ),
+    ] = (
+        "You have chosen to subscribe to the queue: {0} of the project {1}.\n\n"
+        "To confirm this, follow the link:\n{2}\n\n"
+        "If this is a mistake, do nothing: you will hear no more of it.\n"
+    )
+    subscription_confirmation_email_sender: Annotated[str, Meta(description="Sender of that mail.")] = (
+        "Zaqar Notifications <no-reply@openstack.org>"
+    )
+    unsubscribe_confirmation_email_topic: Annotated[
+        str, Meta(description="Subject of the mail that tells of the end of a subscription.")
+    ] = "Zaqar Notification - Unsubscribe Confirmation"
+    unsubscribe_confirmation_email_body: Annotated[
+        str,
+        Meta(
+            description="Text of that mail, with the same places; its link subscribes again.",
+            extra={"default": "a few sentences"},
+        ),
+    ] = (
+        "You have unsubscribed successfully from the queue: {0} of the project {1}.\n\n"
+        "To subscribe again, follow the link:\n{2}\n"
+    )
+    unsubscribe_confirmation_email_sender: Annotated[str, Meta(description="Sender of that mail.")] = (
+        "Zaqar Notifications <no-reply@openstack.org>"
+    )
+
     @property
     def limits(self) -> Limits:
         """The part that the API enforces."""
@@ -337,6 +468,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+# What means nothing without the other.
+_TOGETHER: Final = (("osprofiler_hmac_keys", "osprofiler_connection_string"),)
 
 # What must not exceed what. The bounds of each alone stand in its type.
 _ORDERED: Final = (
@@ -434,6 +568,14 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         values["data_dir"] = _default_data_dir(environ)
     settings = Settings(**values)
     _check_order(settings, said)
+    for one, other in _TOGETHER:
+        if bool(getattr(settings, one)) != bool(getattr(settings, other)):
+            raise BadSetting(one, f"{one} and {other} are to be set both, or neither.")
+    if settings.signed_url_secret_key is not None and is_known(settings.signed_url_secret_key):
+        raise BadSetting(
+            "signed_url_secret_key",
+            "signed_url_secret_key is one that everybody knows: make one with `openssl rand -hex 32`.",
+        )
     return settings
 
 
@@ -543,7 +685,7 @@ def _meant(name: str, spell: Callable[[str], str] = str) -> str:
 def _show(name: str, value: object) -> str:
     if name in _SECRETS and value is not None:
         return "(hidden)"
-    if name in ("store", "control_store") and isinstance(value, str):
+    if name in ("store", "control_store", "osprofiler_connection_string") and isinstance(value, str):
         value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"

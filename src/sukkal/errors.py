@@ -10,6 +10,7 @@
     │   └── Held              the message is under somebody else's claim
     ├── NotFound
     ├── Conflict
+    │   └── AlreadySubscribed the subscriber is told of this queue's messages already
     └── Unavailable           the store cannot be reached; trying again may help
 
 Core raises these; `wire/status.py` maps them to status codes for every transport. Stores raise only
@@ -64,6 +65,10 @@ class NotFound(ServiceError):
 
 class Conflict(ServiceError):
     default_title = "Resource conflict"
+
+
+class AlreadySubscribed(Conflict):
+    """A subscriber is to be subscribed once more."""
 
 
 class Unavailable(ServiceError):

@@ -1,16 +1,42 @@
 """What things are. Times are seconds since the epoch, durations are seconds."""
 
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+_TOPIC = "topic:"  # begins the names of topics; a colon is in no name that a user can give
+
+
+def topic(name: str) -> str:
+    """The name under which all but paths know a topic, so that no queue is ever taken for it."""
+    return _TOPIC + name
+
+
+def topic_of(name: str) -> str | None:
+    """What a topic is called by its users; None for a queue."""
+    return name[len(_TOPIC) :] if name.startswith(_TOPIC) else None
+
 
 class QueueKey(NamedTuple):
-    """Names one queue: equal names in two projects are two queues."""
+    """Names one queue or topic: equal names in two projects are two of them."""
 
     project: str
-    name: str
+    name: str  # a topic's is made by `topic`
+
+    @property
+    def kind(self) -> str:
+        return "topic" if self.name.startswith(_TOPIC) else "queue"
+
+    @property
+    def title(self) -> str:
+        """What its users call it."""
+        return topic_of(self.name) or self.name
+
+
+# The key of a project and a queue's name. Most are asked for again and again, and need not be made anew.
+queue_key = lru_cache(16_384)(QueueKey)
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -83,23 +109,29 @@ class Stats(Struct, frozen=True, kw_only=True):
 
 
 class Queue(Struct, frozen=True, kw_only=True):
-    """A queue's record in the control plane."""
+    """A queue's or topic's record in the control plane."""
 
-    name: str
+    name: str  # as its users call it
     metadata: dict[str, Any]  # as the user stored it, defaults not filled in
     version: int  # of the stored document
 
 
 class Subscription(Struct, frozen=True, kw_only=True):
-    """Who is told of messages posted to a queue, until when."""
+    """Who is told of messages posted to a queue or topic, until when."""
 
     id: str
-    source: str  # the queue's name
+    source: str  # what the queue or topic is called
     subscriber: str  # a URI
     ttl: int  # seconds, as asked for
-    created: float
+    created: float  # or when it was last given a ttl
     options: dict[str, Any] = {}
     confirmed: bool = False
+    connection: bool = False  # the subscriber is a connection to this service: told by it, not delivered to
+
+    @property
+    def expires(self) -> float:
+        """Gone from then on."""
+        return self.created + self.ttl
 
 
 class Notice(Struct, frozen=True, kw_only=True):

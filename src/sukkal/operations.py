@@ -7,6 +7,7 @@ read off these rows. An operation is served by the core function registered unde
 import enum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sukkal import requests
 from sukkal.model import Flavor, Message, Pool, Subscription
@@ -20,6 +21,7 @@ class Body(enum.Enum):
     REQUIRED = "object"  # its keys are fields of the request
     METADATA = "optional object, whole"  # the object itself is the field `metadata`
     CHANGES = "JSON patch"  # the array itself is the field `changes`
+    UNCHECKED = "optional object, judged by core"  # like OPTIONAL, but of whatever types
     DOCUMENT = "object, judged by core"  # whatever it is, it is the field `document`; none counts as None
     MESSAGES = "messages"  # an object with the messages, whose bodies stay raw
 
@@ -45,11 +47,13 @@ class Operation(Struct, frozen=True, kw_only=True):
     admin: bool = False  # offered only in admin mode
     pooling: bool = False  # offered only where messages lie in pools
     relation: str | None = None  # in the home document; `rel/` is put in front
+    like: str | None = None  # what serves and shows it, of a topic: the operation on a queue
 
 
 # What path variables fill; the rest bear the field's own name.
 PATH_FIELDS = {
     "queue_name": "queue",
+    "topic_name": "queue",
     "message_id": "id",
     "claim_id": "claim_id",
     "subscription_id": "subscription_id",
@@ -59,7 +63,7 @@ PATH_FIELDS = {
 
 _QUEUE = "/v2/queues/{queue_name}"
 
-TABLE: tuple[Operation, ...] = (
+_ROWS: tuple[Operation, ...] = (
     Operation(
         name="ping.get",
         http=("GET", "/v2/ping"),
@@ -152,6 +156,16 @@ TABLE: tuple[Operation, ...] = (
         result=requests.QueueStats,
         relation="queue_stats",
         failure="Queue stats could not be read.",
+    ),
+    Operation(
+        name="queues.share",
+        http=("POST", f"{_QUEUE}/share"),
+        policy="queues:share",
+        request=requests.ShareQueue,
+        result=requests.SharedQueue,
+        body=Body.DOCUMENT,
+        relation="queue_share",
+        failure="Queue could not be shared.",
     ),
     Operation(
         name="queues.purge",
@@ -396,10 +410,7 @@ TABLE: tuple[Operation, ...] = (
         relation="flavor",
         failure="Flavor could not be deleted.",
     ),
-)
-
-# Offered over WebSockets only: connections subscribe, and nobody else can be notified yet.
-SOCKET_TABLE: tuple[Operation, ...] = (
+    # --- subscriptions ---
     Operation(
         name="subscriptions.list",
         http=("GET", f"{_QUEUE}/subscriptions"),
@@ -408,6 +419,7 @@ SOCKET_TABLE: tuple[Operation, ...] = (
         request=requests.ListSubscriptions,
         result=requests.SubscriptionList,
         query=("marker", "limit"),
+        relation="subscriptions_get",
         failure="Subscriptions could not be listed.",
     ),
     Operation(
@@ -417,8 +429,9 @@ SOCKET_TABLE: tuple[Operation, ...] = (
         policy="subscription:create",
         request=requests.CreateSubscription,
         result=requests.SubscriptionCreated,
-        body=Body.OPTIONAL,
+        body=Body.UNCHECKED,
         success=(201,),
+        relation="subscriptions_post",
         failure="Subscription could not be created.",
     ),
     Operation(
@@ -428,7 +441,19 @@ SOCKET_TABLE: tuple[Operation, ...] = (
         policy="subscription:get",
         request=requests.GetSubscription,
         result=Subscription,
+        relation="subscription",
         failure="Subscription could not be retrieved.",
+    ),
+    Operation(
+        name="subscriptions.update",
+        http=("PATCH", f"{_QUEUE}/subscriptions/{{subscription_id}}"),
+        policy="subscription:update",
+        request=requests.UpdateSubscription,
+        result=Subscription,
+        body=Body.DOCUMENT,
+        success=(204,),
+        relation="subscription_patch",
+        failure="Subscription could not be updated.",
     ),
     Operation(
         name="subscriptions.delete",
@@ -437,11 +462,50 @@ SOCKET_TABLE: tuple[Operation, ...] = (
         policy="subscription:delete",
         request=requests.DeleteSubscription,
         success=(204,),
+        relation="subscription",
         failure="Subscription could not be deleted.",
+    ),
+    Operation(
+        name="subscriptions.confirm",
+        http=("PUT", f"{_QUEUE}/subscriptions/{{subscription_id}}/confirm"),
+        policy="subscription:confirm",
+        request=requests.ConfirmSubscription,
+        result=Subscription,
+        body=Body.DOCUMENT,
+        success=(204,),
+        relation="subscription_confirm",
+        failure="Subscription could not be confirmed.",
     ),
 )
 
-BY_NAME = {operation.name: operation for operation in (*TABLE, *SOCKET_TABLE)}
+
+# --- topics ------------------------------------------------------------------------------------------
+
+
+def _of_topic(row: Operation) -> Operation:
+    """The same for topics. Policies of messages and subscriptions hold for both."""
+    return replace(
+        row,
+        name=f"topics.{row.name.removeprefix('queues.')}",
+        http=(row.http[0], row.http[1].replace("queue", "topic")),
+        policy=row.policy.replace("queues:", "topics:"),
+        failure=row.failure.replace("Queue", "Topic"),
+        action=None,
+        relation=None,
+        like=row.name,
+    )
+
+
+_QUEUES_ONLY = ("queues.share", "claims.")
+_TOPICS = tuple(
+    _of_topic(row)
+    for row in _ROWS
+    if row.http[1].startswith("/v2/queues") and not row.name.startswith(_QUEUES_ONLY)
+)
+
+TABLE: tuple[Operation, ...] = (*_ROWS, *_TOPICS)
+
+BY_NAME = {operation.name: operation for operation in TABLE}
 
 
 def offered(*, admin_mode: bool, pooling: bool) -> tuple[Operation, ...]:

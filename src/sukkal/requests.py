@@ -24,6 +24,7 @@ class ListQueues(Struct, frozen=True, kw_only=True):
 
 class QueueList(Struct, frozen=True, kw_only=True):
     queues: list[Queue]
+    defaults: dict[str, Any]  # what a read shows for reserved attributes that are not set
     count: int | None = None  # of all queues the filters select, when asked for
 
 
@@ -72,6 +73,21 @@ class QueueStats(Struct, frozen=True, kw_only=True):
 
 
 RESOURCE_TYPES = ("messages", "subscriptions")  # what a purge can empty
+
+
+class ShareQueue(Struct, frozen=True, kw_only=True):
+    queue: str
+    document: Any  # an object of `paths`, `methods`, `expires`
+
+
+class SharedQueue(Struct, frozen=True, kw_only=True):
+    """Whoever holds this may do these things until then, without any other proof of who they are."""
+
+    paths: list[str]
+    methods: list[str]
+    project: str
+    expires: str
+    signature: str
 
 
 class PurgeQueue(Struct, frozen=True, kw_only=True):
@@ -194,18 +210,31 @@ class SubscriptionList(Struct, frozen=True, kw_only=True):
 
 class CreateSubscription(Struct, frozen=True, kw_only=True):
     queue: str
-    subscriber: str | None = None  # a URI; none: the connection that asks
-    ttl: int | None = None
-    options: dict[str, Any] = {}
+    subscriber: Any = None  # a URI; over a WebSocket, none means the connection that asks
+    ttl: Any = None  # seconds, an integer
+    options: Any = None  # an object
 
 
 class SubscriptionCreated(Struct, frozen=True, kw_only=True):
     id: str
+    created: bool  # False when it was there before, unconfirmed
 
 
 class GetSubscription(Struct, frozen=True, kw_only=True):
     queue: str
     subscription_id: str
+
+
+class UpdateSubscription(Struct, frozen=True, kw_only=True):
+    queue: str
+    subscription_id: str
+    document: Any  # an object of `subscriber`, `ttl`, `options`; null leaves as it is
+
+
+class ConfirmSubscription(Struct, frozen=True, kw_only=True):
+    queue: str
+    subscription_id: str
+    document: Any  # an object of `confirmed`, true or false
 
 
 class DeleteSubscription(Struct, frozen=True, kw_only=True):

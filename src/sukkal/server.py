@@ -6,9 +6,9 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
 from msgspec.structs import replace
@@ -18,8 +18,10 @@ from sukkal.config import BadSetting, Settings
 from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
-from sukkal.core.journal import Journal, note_store
+from sukkal.core.confirmation import Terms, Wording
+from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
+from sukkal.core.signing import Signer
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
@@ -28,11 +30,15 @@ from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
 from sukkal.model import without_credentials
 from sukkal.stores.contract import Backend, Trait
-from sukkal.stores.observed import Observed
+from sukkal.stores.observed import Begin, Observed
 from sukkal.stores.registry import located, open_backend
+from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
 from sukkal.ws.responder import Responder
+
+if TYPE_CHECKING:
+    from sukkal.traces.spans import Spans
 
 log = logging.getLogger("sukkal")
 
@@ -131,12 +137,12 @@ async def _serve(
 
     Operators are served too, until the end, if there is a listener for them.
     """
-    async with _opened(settings) as stores:
+    async with _opened(settings) as stores, _tracing(settings) as spans:
         clock = SystemClock()
-        service = _service(settings, stores, clock)
+        service = _service(settings, stores, clock, spans)
         await _check_key(service, clock)
-        app, sockets = _transports(settings, service, clock, listeners)
-        server = Server(_wrapped(app, settings, listeners), sockets.connect)
+        app, sockets = _transports(settings, service, clock, listeners, spans)
+        server = Server(_wrapped(app, settings, listeners, spans), sockets.connect)
         chores = [
             asyncio.create_task(service.sweep(clock.now)),
             asyncio.create_task(sockets.watch()),
@@ -217,11 +223,13 @@ def _admin(
     )
 
 
-def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
-    if settings.slow_request:
-        messages = Observed(stores.messages, note_store)
-        control = messages if stores.control is stores.messages else Observed(stores.control, note_store)
-        stores = Stores(messages, control)
+def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None) -> Service:
+    observers: list[Begin] = [time_store] if settings.slow_request else []
+    if spans is not None:
+        observers.append(spans.store)
+    for begin in observers:
+        stores = _observed(stores, begin)
+    figures = Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes]))
     service = Service(
         stores.messages,
         control=stores.control,
@@ -230,11 +238,69 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock) -> Service:
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
-        opener=PoolStores(settings) if settings.pooling else None,
+        opener=PoolStores(settings, observers, figures) if settings.pooling else None,
+        carrier=spans,
+        figures=figures,
+        signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
+        terms=_terms(settings),
+        subscriber_types=settings.subscriber_types,
     )
+    stores.messages.figures.messages = figures.messages
     if settings.slow_request:
-        service.time_calls()
+        service.wrap_calls(timed)
+    if spans is not None:
+        service.wrap_calls(spans.operations)
     return service
+
+
+def _class_of_projects(setting: str) -> tuple[str, str]:
+    name, _, pattern = setting.partition("=")
+    return name, pattern
+
+
+def _observed(stores: Stores, begin: Begin) -> Stores:
+    messages = Observed(stores.messages, begin)
+    control = messages if stores.control is stores.messages else Observed(stores.control, begin)
+    return Stores(messages, control)
+
+
+@contextlib.asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator["Spans | None"]:
+    """What traces the service, if it is to be traced; what it knows in the end is told before this ends."""
+    if not settings.traces and not settings.osprofiler_hmac_keys:
+        yield None
+        return
+    from sukkal.traces.opened import CannotTrace, open_spans  # slow to import, and an extra
+
+    try:
+        spans = open_spans(
+            exporting=settings.traces,
+            hmac_keys=settings.osprofiler_hmac_keys,
+            connection_string=settings.osprofiler_connection_string,
+        )
+    except CannotTrace as exc:
+        key = "traces" if settings.traces else "osprofiler_connection_string"
+        raise BadSetting(key, str(exc)) from exc
+    try:
+        yield spans
+    finally:
+        await asyncio.to_thread(spans.close)
+
+
+def _terms(settings: Settings) -> Terms:
+    def wording(name: str) -> Wording:
+        return Wording(
+            *(getattr(settings, f"{name}_confirmation_email_{part}") for part in Wording.__struct_fields__)
+        )
+
+    return Terms(
+        required=settings.require_confirmation,
+        page=settings.external_confirmation_url,
+        endpoint=settings.public_endpoint,
+        websocket_endpoint=settings.public_websocket_endpoint,
+        subscribed=wording("subscription"),
+        unsubscribed=wording("unsubscribe"),
+    )
 
 
 async def _check_key(service: Service, clock: SystemClock) -> None:
@@ -245,7 +311,11 @@ async def _check_key(service: Service, clock: SystemClock) -> None:
 
 
 def _transports(
-    settings: Settings, service: Service, clock: SystemClock, listeners: list[socket.socket]
+    settings: Settings,
+    service: Service,
+    clock: SystemClock,
+    listeners: list[socket.socket],
+    spans: "Spans | None",
 ) -> tuple[HttpApp, WebSocketApp]:
     client_ids = ClientIds(
         uuid_safe=settings.client_id_uuid_safe == "strict",
@@ -269,6 +339,8 @@ def _transports(
         checksums=settings.enable_checksum,
         journal=journal,
     )
+    if spans is not None:
+        responder.wrap_answers(spans.websocket)
     sockets = WebSocketApp(
         responder,
         service.subscriptions,
@@ -324,9 +396,11 @@ def _longest_frame(limits: Limits) -> int:
     return max(1 << 20, 2 * max(limits.max_messages_post_size, limits.max_queue_metadata))
 
 
-def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket]) -> Any:
+def _wrapped(app: HttpApp, settings: Settings, listeners: list[socket.socket], spans: "Spans | None") -> Any:
     """The application, with what the settings put in front of it."""
-    wrapped: Any = Cors(app, settings.allowed_origin) if settings.allowed_origin else app
+    wrapped: Any = app if spans is None else spans.http(app)
+    if settings.allowed_origin:
+        wrapped = Cors(wrapped, settings.allowed_origin)
     return UpgradeOnly(wrapped, listeners[1].getsockname()[1]) if len(listeners) > 1 else wrapped
 
 
@@ -365,8 +439,11 @@ def resolved(settings: Settings, store: str) -> str:
 class PoolStores:
     """Opens the stores of pools, see `Opener`, as the service's own are opened."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observers: Sequence[Begin], figures: Figures) -> None:
+        """`observers` are told of each call, see `Observed`; what expires is counted in `figures`."""
         self._settings = settings
+        self._observers = observers
+        self._figures = figures
         self._own = {
             located(resolved(settings, uri))[1]: name
             for name, uri in (("control_store", settings.control_store), ("store", settings.store))
@@ -390,7 +467,10 @@ class PoolStores:
                 f"The service runs in {self._settings.workers} processes, and one process only can use this "
                 "store. Name one that can be shared, such as redis://localhost."
             )
-        return Observed(backend, note_store) if self._settings.slow_request else backend
+        backend.figures.messages = self._figures.messages
+        for begin in self._observers:
+            backend = Observed(backend, begin)
+        return backend
 
 
 def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:

@@ -5,13 +5,17 @@ Figures are added to on one event loop only, so nothing guards them.
 """
 
 import asyncio
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from fnmatch import translate
 from itertools import accumulate
 from time import perf_counter
 
 WATCH_SECONDS = 0.5
+KNOWN_PROJECTS = 10_000  # whose classes are kept ready
+OTHER = "other"  # the class of projects that are in none
 
 # Upper bounds of what is told apart, each about twice the one before.
 SECONDS = (
@@ -81,27 +85,62 @@ class Requests:
         return self._settled
 
 
-class StoreFigures:
-    """What a store counts. A driver leaves None, or a histogram empty, what it cannot tell."""
+class Counts:
+    """What became of messages of one class of projects; see `Figures`."""
 
-    def __init__(self, *, expired: int | None = None) -> None:
-        self.expired = expired  # messages dropped since their life was over
+    __slots__ = ("claimed", "dead_lettered", "deleted", "expired", "posted")
+
+    def __init__(self) -> None:
+        self.posted = 0
+        self.claimed = 0  # handed out under claims, each time
+        self.deleted = 0  # by callers, popped ones too
+        self.expired = 0  # dropped since their life was over
+        self.dead_lettered = 0  # moved to a dead letter queue
+
+
+class ByProject(dict[str, Counts]):
+    """Where messages of a project are counted: with those of all projects of its class.
+
+    Which class that is, is worked out when a project is first met. The first pattern that fits tells,
+    and OTHER is what none fits.
+    """
+
+    def __init__(self, patterns: Sequence[tuple[str, str]] = ()) -> None:
+        """`patterns` are classes, each with a pattern of names as in a shell."""
+        super().__init__()
+        self.classes = {name: Counts() for name in dict.fromkeys([*(name for name, _ in patterns), OTHER])}
+        self._patterns = [(re.compile(translate(pattern)), self.classes[name]) for name, pattern in patterns]
+
+    def __missing__(self, project: str) -> Counts:
+        if len(self) >= KNOWN_PROJECTS:
+            self.clear()  # and those that are busy are soon known again
+        fitting = (counts for pattern, counts in self._patterns if pattern.match(project))
+        counts = self[project] = next(fitting, self.classes[OTHER])
+        return counts
+
+
+class StoreFigures:
+    """What a store counts. A driver leaves a histogram empty that it cannot tell."""
+
+    def __init__(self) -> None:
+        self.messages = ByProject()  # of which it counts the expired; who opens it may replace this
         self.batch_sizes = Histogram(SIZES)  # writes committed together, or commands sent together
         self.batch_seconds = Histogram()  # until they were committed, or all answered
 
-    def count_expired(self, messages: int) -> None:
-        self.expired = (self.expired or 0) + messages
+    def count_expired(self, project: str, messages: int) -> None:
+        self.messages[project].expired += messages
 
 
 class Figures:
-    """What the service counts, of all projects together, since the process began."""
+    """What the service counts since the process began."""
 
-    def __init__(self) -> None:
-        self.posted = 0  # messages
-        self.claimed = 0  # messages handed out under claims, each time
-        self.deleted = 0  # messages deleted by callers, popped ones too
-        self.dead_lettered = 0  # messages moved to a dead letter queue
+    def __init__(self, messages: ByProject | None = None) -> None:
+        self.messages = messages if messages is not None else ByProject()
         self.notified = 0  # messages told to subscribers over their connections
+        self.delivered = 0  # messages brought to subscribers outside, each to one of them
+        self.deliveries_retried = 0  # attempts that failed and were not the last
+        self.deliveries_dead_lettered = 0  # deliveries given up and kept in a dead letter queue
+        self.deliveries_dropped = 0  # deliveries given up, or whose subscription went
         self.lag = Histogram()  # how late the event loop came back to what was due
         # By transport, operation, and whether the request asked to wait or for a stream.
         self.requests: dict[tuple[str, str, bool], Requests] = {}

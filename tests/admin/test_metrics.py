@@ -128,9 +128,22 @@ def test_messages_are_counted_through_their_lives(admin: str, caller: Caller) ->
     assert caller("DELETE", f"/v2/queues/jobs/claims/{claim}").status == 204
     assert len(caller("DELETE", "/v2/queues/jobs/messages?pop=1").json["messages"]) == 1
     after = scrape(admin)
-    assert grown(before, after, "sukkal_messages_posted_total") == 5
-    assert grown(before, after, "sukkal_messages_claimed_total") == 2
-    assert grown(before, after, "sukkal_messages_deleted_total") == 2
+    assert grown(before, after, "sukkal_messages_posted_total", project_class="other") == 5
+    assert grown(before, after, "sukkal_messages_claimed_total", project_class="other") == 2
+    assert grown(before, after, "sukkal_messages_deleted_total", project_class="other") == 2
+
+
+def test_messages_are_counted_by_class_of_project(tmp_path: Path) -> None:
+    settings = {"metrics_project_classes": "gold=acme-*,silver=big"}
+    with running(tmp_path, "--admin-port", "0", settings=settings) as server:
+        for project, bodies in (("acme-1", [1, 2]), ("acme-2", [3]), ("big", [4]), ("small", [5])):
+            caller = Caller(server.host, server.port, project=project)
+            caller("POST", "/v2/queues/q/messages", {"messages": [{"body": body} for body in bodies]})
+            caller.close()
+        samples = scrape(admin_urls(server)[0])
+    for of, posted in (("gold", 3), ("silver", 1), ("other", 1)):
+        assert value(samples, "sukkal_messages_posted_total", project_class=of) == posted
+        assert value(samples, "sukkal_messages_expired_total", project_class=of) == 0
 
 
 def test_dead_lettered_messages_are_counted(admin: str, caller: Caller) -> None:
@@ -141,7 +154,7 @@ def test_dead_lettered_messages_are_counted(admin: str, caller: Caller) -> None:
         claimed = caller("POST", "/v2/queues/jobs/claims", {"ttl": 60, "grace": 60})
         if claimed.status == 201:
             caller("DELETE", claimed.headers["location"])
-    assert grown(before, scrape(admin), "sukkal_messages_dead_lettered_total") == 1
+    assert grown(before, scrape(admin), "sukkal_messages_dead_lettered_total", project_class="other") == 1
 
 
 def test_busy_queues_are_shown_with_what_they_hold(admin: str, caller: Caller) -> None:
@@ -160,7 +173,7 @@ def test_store_loop_and_process_have_figures(admin: str, caller: Caller) -> None
     samples = scrape(admin)
     assert value(samples, "sukkal_store_batch_size_count", store="messages") > 0
     assert value(samples, "sukkal_store_batch_seconds_sum", store="messages") > 0
-    assert value(samples, "sukkal_messages_expired_total", store="messages") == 0
+    assert value(samples, "sukkal_messages_expired_total", project_class="other") == 0
     assert ("sukkal_event_loop_lag_seconds_count", frozenset()) in samples
     assert value(samples, "process_resident_memory_bytes") > 1e6
     assert value(samples, "process_open_fds") > 3

@@ -1,11 +1,12 @@
 """What core counts, and which queues are the busiest."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
 from sukkal.core.catalog import CACHE_SECONDS, LATELY
-from sukkal.errors import Unavailable
+from sukkal.errors import StoreUnavailable, Unavailable
 from sukkal.stores.observed import Observed
 
 from .world import Stage, World
@@ -49,7 +50,7 @@ async def test_what_a_failing_store_keeps_from_happening_is_not_counted(staged: 
     stage.messages.broken = {"append"}
     with pytest.raises(Unavailable):
         await staged.post("orders", 2)
-    assert staged.service.figures.posted == 1
+    assert staged.service.figures.messages["acme"].posted == 1
 
 
 async def test_log_line_of_a_failing_store_tells_who_asked_for_what(
@@ -70,10 +71,25 @@ async def test_log_line_of_a_failing_store_tells_who_asked_for_what(
     )
 
 
-async def test_calls_of_an_observed_store_are_noted_and_do_what_they_do() -> None:
-    plain, noted = World(), list[float]()
-    world = World(Observed(plain.backend, noted.append))
+async def test_calls_of_an_observed_store_are_told_of_and_do_what_they_do() -> None:
+    begun, ended = list[str](), list[BaseException | None]()
+
+    def begin(verb: str) -> Callable[[BaseException | None], None]:
+        begun.append(verb)
+        return ended.append
+
+    world = World(Observed(World().backend, begin))
     await world.post("orders", 1)
     assert len(await world.listed("orders")) == 1
-    assert len(noted) >= 3
-    assert all(seconds >= 0 for seconds in noted)
+    assert {"documents.get", "documents.put", "messages.append", "messages.page"} <= set(begun)
+    assert ended == [None] * len(begun)
+
+
+async def test_failure_of_an_observed_store_is_told_of(stage: Stage) -> None:
+    ended = list[BaseException | None]()
+    world = World(Observed(stage, lambda _: ended.append))
+    stage.break_down()
+    with pytest.raises(Unavailable):
+        await world.post("orders", 1)
+    (failure,) = ended
+    assert isinstance(failure, StoreUnavailable)

@@ -9,8 +9,8 @@ import pytest
 from sukkal.core import placement
 from sukkal.core.placement import RETAINED, SWITCH_SECONDS
 from sukkal.core.topology import CACHE_SECONDS
-from sukkal.errors import Conflict, ServiceError, Unavailable
-from sukkal.model import Notice, QueueKey
+from sukkal.errors import Conflict, Forbidden, ServiceError, Unavailable
+from sukkal.model import Notice, QueueKey, topic
 from sukkal.requests import CreateSubscription
 
 from .pooled import Pools
@@ -100,9 +100,18 @@ async def test_queue_stays_where_it_is_when_pools_come_and_change(world: Pools) 
     assert await world.holds(pool, "orders") == 2
 
 
-async def test_queues_of_the_service_itself_are_placed_too(world: Pools) -> None:
+async def test_queues_of_the_service_itself_stay_in_its_own_store(world: Pools) -> None:
     await world.post("inner", 1, project="")
-    assert len([pool for pool in ALL if await world.holds(pool, "inner", project="")]) == 1
+    assert [pool for pool in ALL if await world.holds(pool, "inner", project="")] == []
+    assert bodies(await world.listed("inner", project="")) == [1]
+
+
+async def test_topics_are_placed_as_queues_are(world: Pools) -> None:
+    await world.call("topics.create", queue=topic("news"), metadata={"_flavor": "gold"})
+    await world.post(topic("news"), 1)
+    assert await world.where(topic("news"), *ALL) == ["g1"]
+    with pytest.raises(Forbidden, match="news"):
+        await world.call("flavors.delete", flavor="gold")
 
 
 # --- the same for everybody ------------------------------------------------------------------------------
@@ -129,12 +138,11 @@ async def test_known_places_cost_the_records_nothing(world: Pools) -> None:
     await world.post("orders", 1)
     await world.listed("orders")
     stage: Any = world.backend
-    before = len(stage.documents.calls)
+    before = len(stage.documents.calls), len(stage.messages.calls)
     for _ in range(5):
         await world.post("orders", 2)
         await claimed(world, "orders")
-    assert len(stage.documents.calls) == before
-    assert not {"append", "claim", "page"} & set(stage.messages.calls)
+    assert (len(stage.documents.calls), len(stage.messages.calls)) == before
 
 
 # --- failing and going -----------------------------------------------------------------------------------
@@ -496,6 +504,82 @@ async def test_who_waits_and_listens_follows_a_queue_to_its_new_pool(world: Pool
     assert [notice.body for notice in heard] == [b"1", b"2"]
     await world.service.subscriptions.disconnected("socket", now=world.now)
     assert world.service._pools.waker._interests == {}  # type: ignore[union-attr]
+
+
+# --- outside subscribers ---------------------------------------------------------------------------------
+
+
+async def recorded(world: Pools) -> int:
+    """How many posts are recorded to be told of."""
+    jobs, _ = await world.service.deliveries.pending(now=world.now)
+    return jobs.total
+
+
+@pytest.fixture
+async def told() -> Pools:
+    """A world in which somebody outside is subscribed to `orders`, of flavor gold."""
+    world = Pools(subscriber_types=["http"])
+    for name in ("p1", "g1", "s1"):
+        await world.pool(name)
+    await world.flavor("gold", "g1")
+    await world.flavor("silver", "s1")
+    await world.create("orders", _flavor="gold")
+    await world.call("subscriptions.create", queue="orders", subscriber="http://here/", ttl=10**8)
+    return world
+
+
+async def test_post_to_a_placed_queue_is_recorded_for_its_subscribers(told: Pools) -> None:
+    await told.post("orders", 1)
+    await Pools(told).post("orders", 2)
+    assert await told.holds("g1", "orders") == 2
+    assert await recorded(told) == 2
+
+
+async def test_post_is_recorded_whatever_pool_is_away(told: Pools) -> None:
+    for pool in ("p1", "s1"):
+        told.stage(pool).break_down()
+    await told.post("orders", 1)
+    assert await recorded(told) == 1
+
+
+async def test_subscribers_are_told_of_posts_in_the_queues_new_place(told: Pools) -> None:
+    await told.set("orders", _flavor="silver")
+    await switched(told)
+    await Pools(told).post("orders", 1)
+    assert await told.holds("s1", "orders") == 1
+    assert await recorded(told) == 1
+
+
+async def test_one_who_subscribes_while_the_queue_is_placed_anew_is_told(world: Pools) -> None:
+    late, other = Pools(world, subscriber_types=["http"]), Pools(world)
+    await world.create("orders", _flavor="gold")
+    await late.post("orders", 1)  # so that it knows the old place
+    await world.set("orders", _flavor="silver")
+    await late.call("subscriptions.create", queue="orders", subscriber="http://here/")
+    await switched(world)
+    await other.post("orders", 2)
+    assert await world.holds("s1", "orders") == 1
+    assert await recorded(other) == 1
+
+
+async def test_subscribers_of_a_deleted_queue_are_told_when_it_comes_back_elsewhere(told: Pools) -> None:
+    await told.call("queues.delete", queue="orders")
+    told.now += RETAINED + 1
+    await told.create("orders")
+    await told.post("orders", 1)
+    assert await told.holds("p1", "orders") == 1
+    assert await recorded(told) == 1
+
+
+async def test_queue_without_subscribers_left_records_nothing(told: Pools) -> None:
+    await told.post("orders", 1)
+    key = QueueKey("acme", "orders")
+    (note,) = told.service.deliveries.notes.values()
+    await told.service.deliveries.unmark(key, note)
+    await told.set("orders", _flavor="silver")
+    await switched(told)
+    await told.post("orders", 2)
+    assert await recorded(told) == 1
 
 
 # --- health ----------------------------------------------------------------------------------------------

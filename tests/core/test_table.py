@@ -3,6 +3,7 @@
 from typing import get_type_hints
 
 import pytest
+from msgspec.structs import replace
 
 from sukkal.core.policy import REQUIRED_ROLE
 from sukkal.errors import Forbidden
@@ -24,7 +25,7 @@ def test_names_routes_and_actions_are_unique() -> None:
         [row.name for row in TABLE],
         [(row.http, row.selected_by) for row in TABLE],
         [row.action for row in TABLE if row.action],
-        [row.request for row in TABLE],
+        [row.request for row in TABLE if row.like is None],
     ):
         assert len(of) == len(set(of))
 
@@ -39,7 +40,12 @@ def test_what_a_route_gives_are_fields_of_the_request(operation: Operation) -> N
         assert "filters" in fields
     if operation.selected_by:
         assert operation.selected_by in operation.query
-    for form, field in ((Body.METADATA, "metadata"), (Body.CHANGES, "changes"), (Body.MESSAGES, "messages")):
+    for form, field in (
+        (Body.METADATA, "metadata"),
+        (Body.CHANGES, "changes"),
+        (Body.MESSAGES, "messages"),
+        (Body.DOCUMENT, "document"),
+    ):
         if operation.body is form:
             assert field in fields
 
@@ -68,12 +74,12 @@ def test_success_and_failure_are_stated(operation: Operation) -> None:
 
 @every_operation
 def test_result_has_a_renderer_and_nothing_else_has_one(operation: Operation) -> None:
-    renderers = Renderers(JSON, queue_defaults={}, checksums=False).by_operation
+    renderers = Renderers(JSON, checksums=False).by_operation
     assert (operation.name in renderers) == (operation.result is not None)
 
 
 def test_no_renderer_is_left_over() -> None:
-    renderers = Renderers(JSON, queue_defaults={}, checksums=False).by_operation
+    renderers = Renderers(JSON, checksums=False).by_operation
     assert set(renderers) <= {row.name for row in TABLE}
 
 
@@ -94,6 +100,20 @@ POLICIES = [
     "claims:get",
     "claims:delete",
     "claims:update",
+    "queues:share",
+    "topics:get_all",
+    "topics:create",
+    "topics:get",
+    "topics:delete",
+    "topics:update",
+    "topics:stats",
+    "topics:purge",
+    "subscription:get_all",
+    "subscription:create",
+    "subscription:get",
+    "subscription:delete",
+    "subscription:update",
+    "subscription:confirm",
     "ping:get",
     "health:get",
     "pools:get_all",
@@ -132,6 +152,32 @@ def test_everyone_may_do_everything_but_what_is_for_operators(world: World, oper
     world.service.authorize(operation, world.ctx(roles=("member", "admin")))
 
 
+@every_operation
+def test_topics_have_all_that_queues_have_but_claims_and_leave_for_others(operation: Operation) -> None:
+    if operation.http[1].startswith("/v2/queues"):
+        twins = [row for row in TABLE if row.like == operation.name]
+        if operation.name == "queues.share" or operation.name.startswith("claims."):
+            assert twins == []
+            return
+        (twin,) = twins
+        assert twin.http == (operation.http[0], operation.http[1].replace("queue", "topic"))
+        assert (twin.request, twin.result, twin.body) == (operation.request, operation.result, operation.body)
+        assert twin.action is None
+
+
+@pytest.mark.parametrize("roles", [(), ("admin",)])
+def test_pre_signed_caller_may_do_nothing_for_operators_whatever_its_roles(
+    world: World, roles: tuple[str, ...]
+) -> None:
+    signed = replace(world.ctx(roles=roles), signed=True)
+    for operation in TABLE:
+        if operation.admin:
+            with pytest.raises(Forbidden):
+                world.service.authorize(operation, signed)
+        else:
+            world.service.authorize(operation, signed)
+
+
 # --- sizes of bodies -----------------------------------------------------------------------------------
 
 
@@ -145,5 +191,5 @@ async def test_body_limit_of_every_operation_is_refused_in_words_that_name_it(
     said = await world.service.too_large(operation, world.ctx(), "orders")
     assert str(limit) in said.message
     assert limit == (262144 if operation.body is Body.MESSAGES else 65536)
-    changed_body = operation.body in (Body.CHANGES, Body.OPTIONAL, Body.REQUIRED, Body.DOCUMENT)
+    changed_body = operation.body not in (Body.METADATA, Body.MESSAGES)
     assert said.title == ("Invalid request body" if changed_body else "Invalid API request")

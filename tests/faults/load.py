@@ -155,7 +155,7 @@ class Load:
         if answer.status != 503:
             assert answer.status == 201, answer
             ids = [resource.rpartition("/")[2] for resource in answer.document["resources"]]
-            self._record.posted(post, ids)
+            self._record.posted(post, ids, at=time.time())
 
     async def _claim(self, connection: Connection, queue: QueueKey) -> Holding | None:
         limit, ttl = self._chance.choice([1, 3, 10]), self._chance.choice(CLAIM_TTLS)

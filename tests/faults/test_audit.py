@@ -138,6 +138,54 @@ async def test_broken_promise_is_noticed(
         await check(record, store)
 
 
+@pytest.mark.parametrize(
+    "go_back, forgiven",
+    [
+        (lambda store: store.lose(8, 9), {"I1": 2}),
+        (lambda store: store.lose(1, 2), {"I1": 2}),
+        (lambda store: (store.change(3, claim=None), store.change(4, claim=None)), {"I2": 2}),
+        (lambda store: (store.add(5), store.add(6)), {"I3": 2}),
+        (lambda store: store.change(7, claim="released"), {"I5": 2}),
+    ],
+)
+async def test_last_writes_may_be_lost_where_that_is_forgiven(
+    record: Record, store: Store, go_back: Callable[[Store], None], forgiven: dict[str, int]
+) -> None:
+    record.forgives = True
+    record.markers.clear()
+    go_back(store)
+    await check(record, store)
+    assert record.forgiven == forgiven
+    assert len(record.lost) == forgiven.get("I1", 0)
+    await check(record, store)  # what is there now, stays
+    record.forgives = False
+    store.lose(7)
+    with pytest.raises(Violated, match="I1: message 7"):
+        await check(record, store)
+
+
+@pytest.mark.parametrize(
+    "tamper, fault",
+    [
+        (lambda store: store.lose(1), "I1: message 1 is lost"),  # and 2, of the same batch, is not
+        (lambda store: store.add(11), "I1: message 12 of a batch"),
+        (lambda store: [store.change(n, claim="unknown") for n in (7, 8, 9)], "I2: 3 messages"),
+        (lambda store: store.shown.insert(0, store.shown.pop()), "I4: message 1"),
+        (lambda store: store.change(1, size=6), "had 5 bytes"),
+        (lambda store: store.shown.append(store.shown[-1]), "shows twice"),
+        (lambda store: store.add(99), "never posted"),
+        (lambda store: setattr(store, "miscounted", 1), "I8"),
+    ],
+)
+async def test_what_does_not_come_of_lost_writes_is_not_forgiven(
+    record: Record, store: Store, tamper: Callable[[Store], None], fault: str
+) -> None:
+    record.forgives = True
+    tamper(store)
+    with pytest.raises(Violated, match=fault):
+        await check(record, store)
+
+
 async def test_lapsed_claim_that_still_holds_is_noticed(record: Record, store: Store) -> None:
     with pytest.raises(Violated, match="I5: message 3"):
         await check(record, store, at=70)

@@ -4,12 +4,11 @@ Short: a few of each. SUKKAL_LONG=1: many, and a pause of ten seconds.
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,103 +17,21 @@ from worker_processes import caller_for_each, until, worker_pids
 
 from sukkal.stores.registry import open_backend
 
-from .audit import Record, audit
+from .audit import Record
 from .lapse import audit_after_lapse
 from .load import Load
-from .victim import LONG, Victim, seed, victim
-from .wire import Connection, ServerReader
+from .outage import WORKERS, audited, service, under_load, until_served
+from .victim import LONG, Victim, seed
 
 pytestmark = pytest.mark.faults
 
 EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
 RESTARTS = 40 if LONG else 3
 KILLS = 30 if LONG else 3
-WORKERS = 2
 PAUSE = 10.0 if LONG else 2.5  # seconds
 TIMEOUT = 2.0 if LONG else 0.5  # seconds until the driver gives up a connection without answers
 ANSWERED_WITHIN = 2 * TIMEOUT + 5.0  # seconds; generous: a loaded test machine
 MOST_GROWTH = 64 << 20  # bytes of memory in one process while Redis hangs
-
-
-class Outage:
-    """When clients that were refused may go on."""
-
-    def __init__(self) -> None:
-        self._over = asyncio.Event()
-        self._over.set()
-
-    def begin(self) -> None:
-        self._over.clear()
-
-    def end(self) -> None:
-        self._over.set()
-
-    async def over(self) -> None:
-        await self._over.wait()
-
-
-@contextlib.asynccontextmanager
-async def service(directory: Path, uri: str) -> AsyncIterator[Victim]:
-    with victim(directory, "--store", uri, "--workers", str(WORKERS)) as server:
-        yield server
-
-
-async def audited(record: Record, server: Victim) -> None:
-    """Hold the service to everything it has said. All requests sent before must have been answered."""
-    reader = ServerReader(server.port)
-    await audit(record, reader, clock=time.time, settle=True)
-    reader.close()
-
-
-async def until_served(server: Victim) -> None:
-    """Return when every worker has found its way back: many connections, all answered well."""
-    async with asyncio.timeout(30):
-        while not await served(server):  # noqa: ASYNC110 - nobody tells us when
-            await asyncio.sleep(0.05)
-
-
-async def served(server: Victim) -> bool:
-    connections = [Connection(server.port) for _ in range(20)]
-    try:
-        answers = [await connection.call("acme", "GET", "/v2/ping") for connection in connections]
-    finally:
-        for connection in connections:
-            connection.close()
-    return all(answer.status == 204 for answer in answers)
-
-
-async def under_load(
-    record: Record,
-    server: Victim,
-    chance: random.Random,
-    disturb: Callable[[], object],
-    recover: Callable[[], object],
-) -> Load:
-    """Disturb Redis at a random moment, recover it, and go on for a while. The load is done on return."""
-    outage = Outage()
-    disturbances: list[asyncio.Task[None]] = []
-    at = chance.randrange(30, 300)
-
-    async def strike() -> None:
-        await asyncio.sleep(chance.random() * 0.004)  # anywhere within a request
-        outage.begin()
-        try:
-            await asyncio.to_thread(disturb)
-            await asyncio.to_thread(recover)
-            await until_served(server)
-        finally:
-            outage.end()
-            asyncio.get_running_loop().call_later(0.5, load.stop)
-
-    def watch(count: int) -> None:
-        if count == at:
-            disturbances.append(asyncio.create_task(strike()))
-
-    load = Load(record, server.port, chance, watch, outage.over)
-    await load.run()
-    assert disturbances, "the load ended before it was disturbed"
-    await asyncio.gather(*disturbances)
-    return load
 
 
 @pytest.mark.parametrize("options", [DURABLE, EVERYSEC], ids=["always", "everysec"])

@@ -13,6 +13,7 @@ from sukkal.wire.home import home_document
 Q = "/v2/queues/{queue_name}"
 QUEUE = {"queue_name": "param/queue_name"}
 MESSAGE = QUEUE | {"message_id": "param/message_id"}
+SUBSCRIPTION = QUEUE | {"subscriptions_id": "param/subscriptions_id"}
 CLAIM = QUEUE | {"claim_id": "param/claim_id"}
 
 # Relation: template, methods, variables, whether it takes a body
@@ -56,6 +57,27 @@ RELATIONS: dict[str, tuple[str, list[str], dict[str, str], bool]] = {
     "post_claim": (f"{Q}/claims{{?limit}}", ["POST"], QUEUE | {"limit": "param/claim_limit"}, True),
     "patch_claim": (f"{Q}/claims/{{claim_id}}", ["PATCH"], CLAIM, True),
     "delete_claim": (f"{Q}/claims/{{claim_id}}", ["DELETE"], CLAIM, False),
+    "queue_share": (f"{Q}/share", ["POST"], QUEUE, True),
+    "subscriptions_get": (
+        f"{Q}/subscriptions{{?marker,limit}}",
+        ["GET"],
+        QUEUE | {"marker": "param/marker", "limit": "param/subscription_limit"},
+        False,
+    ),
+    "subscriptions_post": (
+        f"{Q}/subscriptions",
+        ["POST"],
+        QUEUE | {"limit": "param/subscription_limit"},
+        True,
+    ),
+    "subscription": (f"{Q}/subscriptions/{{subscriptions_id}}", ["GET", "DELETE"], SUBSCRIPTION, False),
+    "subscription_patch": (f"{Q}/subscriptions/{{subscriptions_id}}", ["PATCH"], SUBSCRIPTION, True),
+    "subscription_confirm": (
+        f"{Q}/subscriptions/{{subscriptions_id}}/confirm",
+        ["PUT"],
+        SUBSCRIPTION,
+        False,
+    ),
     "ping": ("/v2/ping", ["GET"], {}, False),
 }
 

@@ -120,4 +120,20 @@ def test_different_bytes_are_different_projects() -> None:
     ],
 )
 def test_roles_are_read_in_lower_case(headers: dict[bytes, bytes], roles: set[str]) -> None:
-    assert identity.roles(headers) == roles
+    named = {b"client-id": UUID.encode(), b"x-project-id": b"acme"}
+    callers = identity.Callers(ClientIds())
+    for _ in range(2):  # the second time they are remembered
+        assert callers.read(named | headers).roles == roles
+
+
+def test_callers_that_differ_in_one_header_are_told_apart() -> None:
+    named = {b"client-id": UUID.encode(), b"x-project-id": b"acme", b"x-roles": b"member"}
+    others = [
+        named | {b"client-id": UUID.replace("3", "4").encode()},
+        named | {b"x-project-id": b"other"},
+        named | {b"x-roles": b"admin"},
+        named | {b"x-project-id": b"a" * 1000},  # too long to be remembered
+    ]
+    callers = identity.Callers(ClientIds())
+    for _ in range(2):
+        assert len({callers.read(headers) for headers in (named, *others)}) == 5

@@ -3,6 +3,7 @@
 import pytest
 
 from sukkal.http.routes import Match, Router
+from sukkal.model import topic
 from sukkal.operations import TABLE, Operation
 
 
@@ -20,12 +21,20 @@ def matched(router: Router, path: str) -> Match:
 @pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.name)
 def test_every_operation_is_found_at_its_route(router: Router, operation: Operation) -> None:
     method, template = operation.http
-    path = template.format(queue_name="q", message_id="m", claim_id="c", pool_name="p", flavor_name="f")
+    names = {"message_id": "m", "claim_id": "c", "subscription_id": "s", "pool_name": "p", "flavor_name": "f"}
+    path = template.format(queue_name="q", topic_name="q", **names)
     query = f"{operation.selected_by}=x".encode() if operation.selected_by else b""
     found = matched(router, path)
     assert found.resource.endpoint(method, query).operation is operation
-    values = {"{queue_name}": ("queue", "q"), "{message_id}": ("id", "m"), "{claim_id}": ("claim_id", "c")}
-    values |= {"{pool_name}": ("pool", "p"), "{flavor_name}": ("flavor", "f")}
+    values = {
+        "{queue_name}": ("queue", "q"),
+        "{topic_name}": ("queue", topic("q")),
+        "{message_id}": ("id", "m"),
+        "{claim_id}": ("claim_id", "c"),
+        "{subscription_id}": ("subscription_id", "s"),
+        "{pool_name}": ("pool", "p"),
+        "{flavor_name}": ("flavor", "f"),
+    }
     assert dict(found.fields) == dict(values[part] for part in template.split("/") if part in values)
 
 
@@ -55,6 +64,17 @@ def test_a_parameter_selects_another_operation_on_the_same_route(
 )
 def test_nothing_else_is_found(router: Router, path: str) -> None:
     assert router.match(path) is None
+
+
+@pytest.mark.parametrize("path", ["/v2/topics/t/claims", "/v2/topics/t/share", "/v2/topics/t/claims/c"])
+def test_topics_offer_no_claims_and_no_leave(router: Router, path: str) -> None:
+    assert router.match(path) is None
+
+
+@pytest.mark.parametrize("name", ["topic:t", "a:b", "", "a b"])
+def test_no_queue_can_be_named_like_a_topic(router: Router, name: str) -> None:
+    assert not matched(router, f"/v2/queues/{name}").well_named
+    assert not matched(router, f"/v2/topics/{name}").well_named
 
 
 def test_text_of_a_template_is_no_template(router: Router) -> None:

@@ -30,8 +30,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             pass
         present.remove(scope["path"])
         return
+    if scope["path"] == "/fails":
+        raise RuntimeError("a fault of ours")
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
-    whole = scope.pop(EXCHANGE).send
+    whole = scope.pop(EXCHANGE).answer
     length = b"content-length: %d\r\n" % len(body)
     if scope["path"] == "/when-told":
         await told.wait()
@@ -94,6 +96,32 @@ async def test_reader_that_is_slow_gets_everything_in_the_end(server: tuple[Serv
         writer.write(get("/big") + get("/whole/after"))
         assert (await answer(reader))[1] == BIG
         assert (await answer(reader))[1] == b"/whole/after"
+
+
+async def test_connection_whose_request_fails_ends_and_others_go_on(server: tuple[Server, int]) -> None:
+    async with connected(server[1]) as (reader, writer), connected(server[1]) as (other, asks):
+        writer.write(get("/before") + get("/fails") + get("/after"))
+        assert (await answer(reader))[1] == b"/before"
+        assert await reader.read() == b""
+        asks.write(get("/once"))
+        assert (await answer(other))[1] == b"/once"
+
+
+async def test_nothing_is_left_of_a_connection_that_has_gone(server: tuple[Server, int]) -> None:
+    before = asyncio.all_tasks()
+    for asked in (b"", b"GET / HT", get("/once"), get("/once") + get("/slow-way/2")):
+        async with connected(server[1]) as (reader, writer):
+            writer.write(asked)
+            for _ in range(asked.count(b"1.1")):
+                await answer(reader)
+            await until(lambda: server[0].server_state.connections)
+            (connection,) = server[0].server_state.connections
+        await until(lambda: not server[0].server_state.connections)
+        serving = connection._task
+        assert (serving is None) == (b"1.1" not in asked)
+        if serving is not None:
+            await serving
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize("asked", [get("/last", "Connection: close"), b"GET /last HTTP/1.0\r\n\r\n"])
@@ -245,7 +273,7 @@ async def one_resets_while_two_wait() -> None:
         if waiting == 2:
             both.set()
         await release.wait()
-        exchange.send(200, b"content-length: 2\r\n", b"ok")
+        exchange.answer(200, b"content-length: 2\r\n", b"ok")
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -77,6 +77,7 @@ class Agreement(RuleBasedStateMachine):
         self.gone: set[tuple[QueueKey, str]] = set()
         self.holder: dict[tuple[QueueKey, str], str] = {}
         self.due: dict[tuple[QueueKey, str], float] = {}
+        self.notes: dict[QueueKey, str] = {}
 
     def teardown(self) -> None:
         self.finish(self.subject_backend.close())
@@ -175,7 +176,11 @@ class Agreement(RuleBasedStateMachine):
         posted = [self.new_message(queue, post) for post in batch]
         if twice:
             posted.append(replace(posted[0], body=b"repeated"))
-        self.both(lambda store: store.append(queue, posted))
+        self.append_to_both(queue, posted)
+
+    def append_to_both(self, queue: QueueKey, posted: list[Message]) -> None:
+        answer, expected = self.both(lambda store: store.append(queue, posted))
+        assert answer == expected == self.notes.get(queue)
 
     @rule(queue=queues, chosen=picks, post=posts)
     def append_again(self, queue: QueueKey, chosen: list[int], post: tuple[int, int, str, int]) -> None:
@@ -184,7 +189,7 @@ class Agreement(RuleBasedStateMachine):
         live = ids(self.finish(self.model.fetch(queue, asked, now=self.now)))
         repeated = [replace(self.posted[queue, id], body=b"repeated") for id in live]
         repeated.insert(len(repeated) // 2, self.new_message(queue, post))
-        self.both(lambda store: store.append(queue, repeated))
+        self.append_to_both(queue, repeated)
 
     def turn_page(
         self, queue: QueueKey, view: View, after: tuple[str | None, str | None], limit: int
@@ -310,6 +315,18 @@ class Agreement(RuleBasedStateMachine):
             return  # a run that purges all the time finds little else
         self.both(lambda store: store.purge(queue))
         self.gone |= {(queue, id) for id in self.ids[queue]}
+
+    @rule(queue=queues, note=st.sampled_from(["s1", "s2"]))
+    def mark(self, queue: QueueKey, note: str) -> None:
+        self.both(lambda store: store.mark(queue, note))
+        self.notes[queue] = note
+
+    @rule(queue=queues, note=st.sampled_from(["s1", "s2"]))
+    def unmark(self, queue: QueueKey, note: str) -> None:
+        answer, expected = self.both(lambda store: store.unmark(queue, note))
+        assert answer == expected == (self.notes.get(queue) == note)
+        if answer:
+            del self.notes[queue]
 
     @rule(queue=queues)
     def end_delays(self, queue: QueueKey) -> None:

@@ -21,6 +21,7 @@ STORES: dict[str, Callable[[], str]] = {
     "memory": lambda: "memory:",
     "sqlite": lambda: "sqlite:///{directory}/store.db",
     "redis": lambda: _apart(SHARED.server().uri),
+    "valkey": lambda: _apart(SHARED.server("valkey-server").uri),
     "redis+sentinel": lambda: _apart(SHARED.sentinel_group().uri),
     "redis+cluster": lambda: _apart(SHARED.cluster().uri),
 }

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from sukkal.model import ANYONE, UNCLAIMED, Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.contract import Backend, Messages
+from sukkal.tally import ByProject
 
 from .samples import ALL, NOW, QUEUE, ids, lease, message, numbered, walk
 
@@ -1192,6 +1193,27 @@ async def test_volume_does_not_count_the_expired_once_they_are_swept(messages: M
 # Sweeping
 
 
+async def test_expired_messages_are_counted_once_by_project(backend: Backend) -> None:
+    counted = backend.figures.messages = ByProject([("gold", OTHER_PROJECT.project)])
+    messages = backend.messages
+    await messages.append(QUEUE, numbered(3, ttl=60))
+    await messages.append(OTHER_PROJECT, numbered(2, ttl=60))
+    await messages.append(OTHER_QUEUE, numbered(1))
+    assert await messages.pop(QUEUE, limit=9, now=NOW + 60) == []
+    for _ in range(3):
+        await swept(messages, NOW + 60)
+    assert {name: counts.expired for name, counts in counted.classes.items()} == {"gold": 2, "other": 3}
+
+
+async def test_messages_that_did_not_expire_are_not_counted_so(backend: Backend) -> None:
+    messages = backend.messages
+    await messages.append(QUEUE, [message("short", ttl=60), message("a"), message("b"), message("c")])
+    await messages.delete(QUEUE, ["a"], holder=ANYONE, now=NOW + 60)
+    assert ids(await messages.pop(QUEUE, limit=9, now=NOW + 60)) == ["b", "c"]
+    await swept(messages, NOW + 9000)
+    assert backend.figures.messages[QUEUE.project].expired == 1
+
+
 async def swept(messages: Messages, now: float) -> int:
     """Sweep until nothing is left to reclaim; how many steps that took."""
     steps = 0
@@ -1495,3 +1517,42 @@ async def test_message_that_ends_before_its_delay_hides_no_later_one(messages: M
         times.append(found - NOW)
         at = found
     assert set(times) - {90.0} == {200.0}
+
+
+# --- marks ---------------------------------------------------------------------------------------------
+
+
+async def test_append_answers_the_queues_note(messages: Messages) -> None:
+    assert await messages.append(QUEUE, [message("m1")]) is None
+    await messages.mark(QUEUE, "s1")
+    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    assert await messages.append(QUEUE, []) == "s1"
+    await messages.mark(QUEUE, "s2")
+    assert await messages.append(QUEUE, [message("m2")]) == "s2"
+
+
+async def test_note_is_one_queues_only(messages: Messages) -> None:
+    await messages.mark(QUEUE, "s1")
+    assert await messages.append(OTHER_QUEUE, [message("m1")]) is None
+    assert await messages.append(OTHER_PROJECT, [message("m1")]) is None
+
+
+async def test_note_goes_only_when_it_is_the_one_meant(messages: Messages) -> None:
+    await messages.mark(QUEUE, "s1")
+    await messages.mark(QUEUE, "s2")
+    assert not await messages.unmark(QUEUE, "s1")
+    assert await messages.append(QUEUE, [message("m1")]) == "s2"
+    assert await messages.unmark(QUEUE, "s2")
+    assert not await messages.unmark(QUEUE, "s2")
+    assert await messages.append(QUEUE, [message("m2")]) is None
+
+
+async def test_note_outlasts_a_purge_and_an_empty_queue(messages: Messages) -> None:
+    await messages.append(QUEUE, [message("m1")])
+    await messages.mark(QUEUE, "s1")
+    await messages.purge(QUEUE)
+    while await messages.sweep(now=NOW + 9000):
+        pass
+    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    await messages.pop(QUEUE, limit=1, now=NOW)
+    assert await messages.append(QUEUE, [message("m3")]) == "s1"

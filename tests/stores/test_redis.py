@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from redis_servers import DURABLE, SHARED, RedisServer, started
+from redis_servers import DURABLE, SHARED, RedisServer, started, until
 
 from sukkal.errors import StoreUnavailable
 from sukkal.model import ANYONE, Holder, QueueKey, Stats
@@ -246,6 +246,29 @@ async def test_write_that_too_few_replicas_have_is_not_acknowledged(server: Redi
         assert ids(await walk(backend.messages)) == ids(numbered(2))
 
 
+async def test_replicas_do_not_stand_in_for_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A server without one comes back empty, and its replicas follow it."""
+    with started("--appendonly", "no") as server, caplog.at_level(logging.WARNING):
+        async with opened(server, "min_replicas=1") as backend:
+            assert Trait.DURABLE not in backend.traits
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "keeps no log" in warning
+
+
+async def test_write_whose_server_becomes_a_replica_is_refused_and_not_a_fault(server: RedisServer) -> None:
+    with started("--replicaof", "127.0.0.1", str(server.port)) as replica:
+        until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        async with opened(server, "min_replicas=1&replica_timeout=30") as backend:
+            with replica.stopped():
+                posting = asyncio.create_task(backend.messages.append(QUEUE, numbered(1)))
+                while b"blocked_clients:1" not in server.ask("INFO", "clients"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                server.ask("REPLICAOF", "127.0.0.1", "1")
+                with pytest.raises(StoreUnavailable):
+                    await asyncio.wait_for(posting, 20)
+    server.ask("REPLICAOF", "NO", "ONE")
+
+
 async def test_password_is_needed_and_never_told() -> None:
     with started("--requirepass", "secret&word") as server:
         async with opened_at(f"redis://:secret%26word@127.0.0.1:{server.port}/2") as backend:
@@ -279,6 +302,8 @@ async def test_nothing_but_tallies_lasts_when_all_is_done(server: RedisServer) -
         await backend.documents.put(SHELF, "passing", b"1", expect=None, now=NOW, expires=NOW + 60)
         await backend.documents.put(SHELF, "a", b"1", expect=None, now=NOW)
         await backend.documents.delete(SHELF, "a")
+        await messages.mark(QueueKey("acme", "q1"), "s1")
+        await messages.unmark(QueueKey("acme", "q1"), "s1")
         await messages.purge(QueueKey("acme", "q1"))
         while await messages.pop(QueueKey("acme", "q2"), limit=2, now=NOW + 100):
             pass

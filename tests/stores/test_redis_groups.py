@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -101,6 +102,21 @@ async def test_acknowledged_messages_outlive_their_primary(group: Group) -> None
             answer = await backend.messages.held(QUEUES[0], "c1", now=NOW)
             assert answer is not None
             assert answer[1] == held
+
+
+@pytest.mark.parametrize("short_of", [0, 1, 2])
+async def test_durability_is_claimed_when_all_who_may_take_over_have_a_write(
+    short_of: int, group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that lacks a write may be the one that takes over, however well the others keep it."""
+    wanted = max(0, group.replicas - short_of)
+    with caplog.at_level(logging.WARNING):
+        async with opened(group, f"{QUICK}&min_replicas={wanted}") as backend:
+            assert (Trait.DURABLE in backend.traits) is (wanted == group.replicas)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert bool(warnings) is (wanted < group.replicas)
+    for warning in warnings:
+        assert f"Set min_replicas={group.replicas} in the store's URI" in warning
 
 
 async def test_waiter_is_woken_after_a_failover_too(group: Group) -> None:

@@ -47,6 +47,7 @@ def test_port_of_their_own_serves_websockets_only(tmp_path: Path) -> None:
         assert answer.status == 426
         assert answer.headers["Upgrade"] == "websocket"
         assert answer.json["title"] == "426 Upgrade Required"
+        assert answer.headers["x-openstack-request-id"].startswith("req-")
         common = Caller(server.host, server.port, project="p")
         assert len(common("GET", "/v2/queues").json["queues"]) == 2
         plain.close()

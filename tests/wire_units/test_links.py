@@ -5,15 +5,24 @@ from urllib.parse import parse_qsl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sukkal.model import topic
 from sukkal.wire import links
 
 
 def test_places_of_things() -> None:
     assert links.queue("a.b") == "/v2/queues/a.b"
     assert links.messages("q") == "/v2/queues/q/messages"
-    assert links.message("q", "m") == "/v2/queues/q/messages/m"
-    assert links.message("q", "m", "c") == "/v2/queues/q/messages/m?claim_id=c"
+    assert links.claimed("/v2/queues/q/messages/m", "c") == "/v2/queues/q/messages/m?claim_id=c"
     assert links.claim("q", "c") == "/v2/queues/q/claims/c"
+    assert links.subscriptions("q") == "/v2/queues/q/subscriptions"
+    assert links.subscription("q", "s") == "/v2/queues/q/subscriptions/s"
+    assert links.confirmation("q", "s") == "/v2/queues/q/subscriptions/s/confirm"
+
+
+def test_topics_are_elsewhere() -> None:
+    assert links.queue(topic("a.b")) == "/v2/topics/a.b"
+    assert links.messages(topic("t")) == "/v2/topics/t/messages"
+    assert links.confirmation(topic("t"), "s") == "/v2/topics/t/subscriptions/s/confirm"
 
 
 def test_query_leaves_out_what_is_not_set_and_writes_booleans_in_lower_case() -> None:

@@ -50,6 +50,7 @@ async def test_page_of_another_origin_may_not_connect(allowed: tuple[str, ...]) 
                 async with site.connect(origin=origin):
                     pass
             assert refusal.value.response.status_code == 403
+            assert refusal.value.response.headers["X-OpenStack-Request-ID"].startswith("req-")
         assert not site.sockets.connections
 
 

@@ -1,8 +1,8 @@
 """Figures under the names and labels that Prometheus gets to see.
 
 Times are in seconds. Figures are of one process and since its start; those of a queue are the queue's own,
-the same whichever process is asked. Cardinality is bounded: operations, statuses and stores are few, and
-queues are shown by name only as far as `queues` allows.
+the same whichever process is asked. Cardinality is bounded: operations, statuses, stores and classes
+of projects are few, and queues are shown by name only as far as `queues` allows.
 """
 
 import asyncio
@@ -78,16 +78,19 @@ class Exposition:
     def _families(self) -> Iterator[Metric]:
         yield InfoMetricFamily("sukkal", "Which release this is.", value={"version": __version__})
         yield from self._of_requests()
-        figures = self._figures
-        for name, text, value in (
-            ("posted", "Messages posted and stored.", figures.posted),
-            ("claimed", "Messages handed out under claims, counted each time.", figures.claimed),
-            ("deleted", "Messages deleted by callers, popped ones too.", figures.deleted),
-            ("dead_lettered", "Messages moved to a dead letter queue.", figures.dead_lettered),
+        for name, text in (
+            ("posted", "Messages posted and stored."),
+            ("claimed", "Messages handed out under claims, counted each time."),
+            ("deleted", "Messages deleted by callers, popped ones too."),
+            ("expired", "Messages dropped after their life."),
+            ("dead_lettered", "Messages moved to a dead letter queue."),
         ):
-            yield CounterMetricFamily(f"sukkal_messages_{name}", text, value=value)
+            messages = CounterMetricFamily(f"sukkal_messages_{name}", text, labels=["project_class"])
+            for of, counts in self._figures.messages.classes.items():
+                messages.add_metric([of], getattr(counts, name))
+            yield messages
         yield CounterMetricFamily(
-            "sukkal_notifications", "Messages told to subscribed connections.", value=figures.notified
+            "sukkal_notifications", "Messages told to subscribed connections.", value=self._figures.notified
         )
         yield from self._of_stores()
         moment = self._look()
@@ -101,7 +104,7 @@ class Exposition:
         lag = HistogramMetricFamily(
             "sukkal_event_loop_lag_seconds", "How late the event loop came back to what was due."
         )
-        _add(lag, [], figures.lag)
+        _add(lag, [], self._figures.lag)
         yield lag
 
     def _of_requests(self) -> Iterator[Metric]:
@@ -137,11 +140,6 @@ class Exposition:
         yield from (answered, took, waited)
 
     def _of_stores(self) -> Iterator[Metric]:
-        expired = CounterMetricFamily(
-            "sukkal_messages_expired",
-            "Messages dropped after their life, where the store tells.",
-            labels=["store"],
-        )
         sizes = HistogramMetricFamily(
             "sukkal_store_batch_size",
             "Writes committed together, or commands sent together.",
@@ -151,11 +149,9 @@ class Exposition:
             "sukkal_store_batch_seconds", "How long a batch took to be synced, or answered.", labels=["store"]
         )
         for name, store in self._stores.items():
-            if store.expired is not None:
-                expired.add_metric([name], store.expired)
             _add(sizes, [name], store.batch_sizes)
             _add(seconds, [name], store.batch_seconds)
-        yield from (expired, sizes, seconds)
+        yield from (sizes, seconds)
 
 
 class _Collected(Collector):

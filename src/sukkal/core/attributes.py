@@ -29,6 +29,7 @@ class Attributes(Struct, frozen=True, kw_only=True):
     """What a queue's metadata and the service's limits come to together."""
 
     max_post_size: int | None  # bytes; None when the queue sets none of its own
+    post_limit: int  # bytes that a post may have
     default_ttl: int
     default_delay: int
     dead_letter_queue: str | None  # None unless dead-lettering is on: see `max_claims`
@@ -50,6 +51,12 @@ def defaults(limits: Limits) -> dict[str, Any]:
     }
 
 
+def topic_defaults(limits: Limits) -> dict[str, Any]:
+    """The same for a topic, of which fewer are shown."""
+    shown = defaults(limits)
+    return {name: shown[name] for name in (MAX_POST_SIZE, DEFAULT_TTL, DEFAULT_DELAY)}
+
+
 RESERVED = frozenset(defaults(Limits()))
 
 
@@ -59,10 +66,12 @@ def effective(name: str, metadata: Mapping[str, Any], limits: Limits) -> Attribu
     Dead-lettering is on when both its queue and a positive maximum are set. A queue that names itself has
     it off: a message moved to where it already is would be lost.
     """
+    own = metadata.get(MAX_POST_SIZE) or None
     target, max_claims = metadata.get(DEAD_LETTER_QUEUE), metadata.get(MAX_CLAIMS) or 0
     dead_letters = bool(target) and target != name and max_claims > 0
     return Attributes(
-        max_post_size=metadata.get(MAX_POST_SIZE) or None,
+        max_post_size=own,
+        post_limit=min(own or limits.max_messages_post_size, limits.max_messages_post_size),
         default_ttl=metadata.get(DEFAULT_TTL) or limits.default_message_ttl,
         default_delay=metadata.get(DEFAULT_DELAY) or 0,  # the service's default is only shown
         dead_letter_queue=target if dead_letters else None,

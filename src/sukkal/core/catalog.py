@@ -1,4 +1,4 @@
-"""Queue records: typed, cached access to the control plane.
+"""Records of queues and topics: typed, cached access to the control plane.
 
 Records are read on every request and seldom change, so they are cached for seconds; a write of this process
 is seen by it at once. Records written elsewhere may be seen that much later.
@@ -35,11 +35,10 @@ class Entry:
 
 
 class Catalog:
-    def __init__(self, documents: Documents, limits: Limits, *, kind: str = "queue") -> None:
+    def __init__(self, documents: Documents, limits: Limits) -> None:
         self.removals = 0  # grows when a queue of this process' is removed
         self._documents = documents
         self._limits = limits
-        self._kind = kind
         self._cache: dict[QueueKey, Entry] = {}
         self._writes = 0  # begun so far, and ended
         self._writing = 0  # under way
@@ -63,7 +62,7 @@ class Catalog:
         if entry is not None:
             return entry
         writes = self._writes
-        document = await self._documents.get(self._shelf(key.project), key.name, now=now)
+        document = await self._documents.get(_shelf(key), key.title, now=now)
         if document is None:
             self._cache.pop(key, None)
             return None
@@ -95,7 +94,7 @@ class Catalog:
     async def _put(self, key: QueueKey, metadata: dict[str, Any], expect: int, now: float) -> int | None:
         with self._write(key):
             return await self._documents.put(
-                self._shelf(key.project), key.name, msgspec.json.encode(metadata), expect=expect, now=now
+                _shelf(key), key.title, msgspec.json.encode(metadata), expect=expect, now=now
             )
 
     async def remove(self, key: QueueKey, purge: Callable[[], Awaitable[None]]) -> None:
@@ -118,20 +117,17 @@ class Catalog:
     async def _forget(self, key: QueueKey) -> None:
         with self._write(key):
             try:
-                await self._documents.delete(self._shelf(key.project), key.name)
+                await self._documents.delete(_shelf(key), key.title)
             finally:
                 self.removals += 1
 
-    async def scan(self, project: str, *, after: str, limit: int, now: float) -> list[Queue]:
-        """Up to `limit` queues with names after `after`, in order of their names."""
-        documents = await self._documents.scan(self._shelf(project), after=after, limit=limit, now=now)
+    async def scan(self, kind: str, project: str, *, after: str, limit: int, now: float) -> list[Queue]:
+        """Up to `limit` queues, or topics, with names after `after`, in order of their names."""
+        documents = await self._documents.scan(Shelf(kind, project), after=after, limit=limit, now=now)
         return [_queue(document) for document in documents]
 
-    async def count(self, project: str, *, now: float) -> int:
-        return await self._documents.count(self._shelf(project), now=now)
-
-    def _shelf(self, project: str) -> Shelf:
-        return Shelf(self._kind, project)
+    async def count(self, kind: str, project: str, *, now: float) -> int:
+        return await self._documents.count(Shelf(kind, project), now=now)
 
     def _entry(self, document: Document, now: float) -> Entry:
         queue = _queue(document)
@@ -156,6 +152,11 @@ class Catalog:
         finally:
             self._writes += 1  # so that what was read meanwhile, and comes later, is not kept either
             self._writing -= 1
+
+
+def _shelf(key: QueueKey) -> Shelf:
+    """Queues and topics lie on shelves of their own, under what their users call them."""
+    return Shelf(key.kind, key.project)
 
 
 def _queue(document: Document) -> Queue:

@@ -41,13 +41,13 @@ class Chain:
         self._stores = [part.messages for part in parts]
         self._clock = clock
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         now = self._clock.now()
         last = max((i for i, part in enumerate(self._parts) if part.since <= now), default=0)
         for store in self._stores[:last]:  # what is stored there already is not stored again
             there = {message.id for message in await store.fetch(queue, [m.id for m in batch], now=now)}
             batch = [message for message in batch if message.id not in there]
-        await self._stores[last].append(queue, batch)
+        return await self._stores[last].append(queue, batch)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -135,6 +135,13 @@ class Chain:
     async def purge(self, queue: QueueKey) -> None:
         for store in self._stores:
             await store.purge(queue)
+
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        for store in self._stores:
+            await store.mark(queue, note)
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        return any([await store.unmark(queue, note) for store in self._stores])
 
     async def volume(self, *, now: float) -> Stats:
         every = [await store.volume(now=now) for store in self._stores]

@@ -14,7 +14,7 @@ from sukkal.core.messages import Messages
 from sukkal.core.waiting import Waiting
 from sukkal.errors import NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import Holder, Lease, Message, QueueKey
+from sukkal.model import Holder, Lease, Message, QueueKey, queue_key
 from sukkal.stores.contract import Messages as Store
 from sukkal.tally import Figures
 
@@ -52,7 +52,7 @@ class Claims:
         self._limits.check_claim_ttl(ttl)
         self._limits.check_claim_limit(limit)
         self._limits.check_claim_grace(grace)
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         lease = Lease(id=self._new_id(ctx.now), ttl=ttl, grace=grace, since=ctx.now)
         entry = await self._catalog.get(key, now=ctx.now)
         if entry is not None:
@@ -63,7 +63,7 @@ class Claims:
             messages = await self._store.claim(key, lease, limit=limit, now=ctx.now)
             if messages:
                 self._waiting.comes_due(key, lease.due)
-        self._figures.claimed += len(messages)
+        self._figures.messages[key.project].claimed += len(messages)
         return r.Claimed(id=lease.id if messages else None, messages=self._messages.opened(messages))
 
     def _limit(self, request: r.CreateClaim) -> int:
@@ -78,7 +78,7 @@ class Claims:
         claimed = await self._attempt(ctx, request)
         if claimed.messages:
             return claimed
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         async with self._waiting.place(key, limit=self._limit(request)) as place:
             while True:
                 claimed = await self._attempt(replace(ctx, now=self._waiting.clock.now()), request)
@@ -145,10 +145,10 @@ class Claims:
         await self._messages.move_in(target, moved, now=ctx.now)
         holder = Holder(claims=frozenset({lease.id}))
         await self._store.delete(key, [message.id for message in spent], holder=holder, now=ctx.now)
-        self._figures.dead_lettered += len(spent)
+        self._figures.messages[key.project].dead_lettered += len(spent)
 
     async def get(self, ctx: Context, request: r.GetClaim) -> r.Claim:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         found = await self._store.held(key, request.claim_id, now=ctx.now)
         if found is None:
             raise _claim_not_found(request.claim_id, key)
@@ -159,14 +159,14 @@ class Claims:
         ttl, grace = self._times(request)
         self._limits.check_claim_ttl(ttl)
         self._limits.check_claim_grace(grace)
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         lease = Lease(id=request.claim_id, ttl=ttl, grace=grace, since=ctx.now)
         if not await self._store.renew(key, lease, now=ctx.now):
             raise _claim_not_found(request.claim_id, key)
         self._waiting.comes_due(key, lease.due)
 
     async def release(self, ctx: Context, request: r.ReleaseClaim) -> None:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         if await self._store.release(key, request.claim_id, now=ctx.now):
             self._waiting.given_back(key)
 

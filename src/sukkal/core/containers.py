@@ -1,6 +1,7 @@
-"""Queues: their records, statistics and removal.
+"""Queues and topics: their records, statistics and removal.
 
-A topic is a container that offers no claims; it will be served by this class with its own catalog.
+A topic is a queue that offers no claims. Its key has a name that no queue can have, so that all rules hold
+for both, each kind with records of its own.
 """
 
 import asyncio
@@ -30,18 +31,20 @@ class Containers:
         limits: Limits,
         subscriptions: Subscriptions,
         *,
+        kind: str = "queue",
         may_encrypt: bool = False,
         placement: Placement | None = None,
     ) -> None:
         """`placement` where messages lie in pools."""
         self._catalog = catalog
+        self._kind = kind
         self._subscriptions = subscriptions
         self._messages = messages
         self._waiting = waiting
         self._limits = limits
         self._may_encrypt = may_encrypt
         self._placement = placement
-        self._defaults = attributes.defaults(limits)
+        self._defaults = (attributes.defaults if kind == "queue" else attributes.topic_defaults)(limits)
 
     async def page(self, ctx: Context, request: r.ListQueues) -> r.QueueList:
         limit = min(DEFAULT_PAGE, self._limits.max_queues_per_page)
@@ -54,7 +57,7 @@ class Containers:
         while len(found) < limit:
             # A filter may pass over any number of queues: many at a time, and others get their turn.
             batch = await self._catalog.scan(
-                ctx.project, after=after, limit=SCAN if filtered else limit, now=ctx.now
+                self._kind, ctx.project, after=after, limit=SCAN if filtered else limit, now=ctx.now
             )
             found += [queue for queue in batch if _matches(queue, request)][: limit - len(found)]
             if not filtered or len(batch) < SCAN:
@@ -62,22 +65,22 @@ class Containers:
             after = batch[-1].name
             await asyncio.sleep(0)
         return r.QueueList(
-            queues=found, count=await self._count(ctx, request) if request.with_count else None
+            queues=found,
+            defaults=self._defaults,
+            count=await self._count(ctx, request) if request.with_count else None,
         )
 
     async def _count(self, ctx: Context, request: r.ListQueues) -> int:
         if not (request.name or request.filters):
-            return await self._catalog.count(ctx.project, now=ctx.now)
+            return await self._catalog.count(self._kind, ctx.project, now=ctx.now)
         count, after = 0, ""
-        while batch := await self._catalog.scan(ctx.project, after=after, limit=SCAN, now=ctx.now):
+        while batch := await self._catalog.scan(
+            self._kind, ctx.project, after=after, limit=SCAN, now=ctx.now
+        ):
             count += sum(_matches(queue, request) for queue in batch)
             after = batch[-1].name
             await asyncio.sleep(0)
         return count
-
-    def defaults(self) -> dict[str, Any]:
-        """What reads show for reserved attributes that are not set."""
-        return self._defaults
 
     async def create(self, ctx: Context, request: r.CreateQueue) -> r.QueueCreated:
         self._check(request.metadata)
@@ -170,7 +173,7 @@ class Containers:
 
 
 def queue_not_found(key: QueueKey) -> NotFound:
-    return NotFound(f"Queue {key.name} does not exist for project {key.project}")
+    return NotFound(f"{key.kind.capitalize()} {key.title} does not exist for project {key.project}")
 
 
 def _matches(queue: Queue, request: r.ListQueues) -> bool:

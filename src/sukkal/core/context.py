@@ -11,13 +11,16 @@ class Context(Struct, frozen=True, kw_only=True):
     request_id: str
     now: float  # s since epoch: the moment the request was taken up
     roles: frozenset[str] = frozenset()  # lower case
+    signed: bool = False  # let in by a pre-signed URL: nobody we know, and without roles
     user: str | None = None
     connection: str | None = None  # id of the lasting connection the request came by, if it did
     global_request_id: str | None = None  # the caller's, for what it does here and in other services
 
-    def about(self, operation: str) -> dict[str, str]:
+    def about(self, operation: str | None = None) -> dict[str, str]:
         """What a log line about the request carries."""
-        said = {"operation": operation, "project": self.project, "request_id": self.request_id}
+        said = {"project": self.project, "request_id": self.request_id}
+        if operation is not None:
+            said["operation"] = operation
         if self.global_request_id is not None:
             said["global_request_id"] = self.global_request_id
         return said

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sukkal.core.context import Context
-from sukkal.core.policy import authorize
 from sukkal.errors import StoreUnavailable, Unavailable
 from sukkal.operations import Operation
 
@@ -19,10 +18,6 @@ Handler = Callable[[Context, Any], Awaitable[Any]]
 class Dispatcher:
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = handlers
-
-    def authorize(self, operation: Operation, ctx: Context) -> None:
-        """Raise Forbidden unless the caller may; asked before the request is read."""
-        authorize(operation.policy, ctx)
 
     async def call(self, operation: Operation, ctx: Context, request: Any) -> Any:
         """Serve a request; raises ServiceErrors only, but for faults of ours."""

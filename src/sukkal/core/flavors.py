@@ -119,13 +119,14 @@ class Flavors:
         self._placement.forget()
 
     async def _queues(self, flavor: FlavorKey, *, now: float) -> AsyncIterator[str]:
-        """The names of the queues that have the flavor."""
-        after = ""
-        while queues := await self._catalog.scan(flavor.project, after=after, limit=SCAN, now=now):
-            for queue in queues:
-                if queue.metadata.get(FLAVOR) == flavor.name:
-                    yield queue.name
-            after = queues[-1].name
+        """What has the flavor: names of queues, then of topics."""
+        for kind in ("queue", "topic"):
+            after = ""
+            while found := await self._catalog.scan(kind, flavor.project, after=after, limit=SCAN, now=now):
+                for queue in found:
+                    if queue.metadata.get(FLAVOR) == flavor.name:
+                        yield queue.name
+                after = found[-1].name
 
 
 def _object(document: Any) -> dict[str, Any]:

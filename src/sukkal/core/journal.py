@@ -50,12 +50,16 @@ def timed(call: Call) -> Call:
     return calling
 
 
-def note_store(seconds: float) -> None:
-    """Add a call of the store to the breakdown of whoever made it."""
-    spent = SPENT.get()
-    if spent is not None:
-        spent.store += seconds
-        spent.calls += 1
+def time_store(_verb: str) -> Callable[[BaseException | None], None]:
+    """Begin to time a call of the store, for the breakdown of whoever makes it; to be called when it ends."""
+    spent, begun = SPENT.get(), perf_counter()
+
+    def ended(_exc: BaseException | None) -> None:
+        if spent is not None:
+            spent.store += perf_counter() - begun
+            spent.calls += 1
+
+    return ended
 
 
 class Journal:

@@ -7,18 +7,21 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.attributes import Attributes
-from sukkal.core.catalog import Catalog, Entry
+from sukkal.core.carrier import Carrier
+from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries
 from sukkal.core.ids import is_id
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits
-from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View
+from sukkal.model import ANYONE, UNCLAIMED, Holder, Message, QueueKey, View, queue_key
 from sukkal.stores.contract import Messages as Store
 from sukkal.tally import Figures
+from sukkal.wire.bodies import trace_of, traced, untraced
 
 REMEMBERED_PAGES = 4096
 HELD_TEXT = "This message is claimed; it cannot be deleted without a valid claim ID."
@@ -30,6 +33,7 @@ class Messages:
         catalog: Catalog,
         store: Store,
         waiting: Waiting,
+        deliveries: Deliveries,
         limits: Limits,
         cipher: Cipher,
         compression: Compression,
@@ -37,49 +41,47 @@ class Messages:
         figures: Figures,
         *,
         delete_with_claim_id: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._waiting = waiting
+        self._deliveries = deliveries
         self._limits = limits
         self._cipher = cipher
         self._compression = compression
         self._new_id = new_id
         self._figures = figures
         self._delete_with_claim_id = delete_with_claim_id
+        self._carrier = carrier
         self._page_ends: dict[tuple[QueueKey, str], str] = {}
 
     # --- posting -------------------------------------------------------------------------------------
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether the queue's record is, so that a post need not wait for it."""
-        return self._catalog.cached(QueueKey(ctx.project, queue), ctx.now) is not None
+        return self._catalog.cached(queue_key(ctx.project, queue), ctx.now) is not None
 
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""
-        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
-        return self._body_limit(entry)
+        entry = await self._catalog.get(queue_key(ctx.project, queue), now=ctx.now)
+        return self._limits.max_messages_post_size if entry is None else entry.attributes.post_limit
 
     def known_body_limit(self, ctx: Context, queue: str) -> int | None:
         """The same, if the queue's record is at hand."""
-        entry = self._catalog.cached(QueueKey(ctx.project, queue), ctx.now)
-        return None if entry is None else self._body_limit(entry)
-
-    def _body_limit(self, entry: Entry | None) -> int:
-        own = entry.attributes.max_post_size if entry else None
-        service = self._limits.max_messages_post_size
-        return service if own is None else min(own, service)
+        entry = self._catalog.cached(queue_key(ctx.project, queue), ctx.now)
+        return None if entry is None else entry.attributes.post_limit
 
     async def too_large(self, ctx: Context, queue: str) -> Invalid:
         """What to say of a post over the limit."""
-        entry = await self._catalog.get(QueueKey(ctx.project, queue), now=ctx.now)
-        own = entry.attributes.max_post_size if entry else None
+        entry = await self._catalog.get(queue_key(ctx.project, queue), now=ctx.now)
         service = self._limits.max_messages_post_size
-        if own is None:
+        if entry is None or entry.attributes.max_post_size is None:
             return Invalid(f"Message collection size is too large. Max size {service}")
+        own, limit = entry.attributes.max_post_size, entry.attributes.post_limit
         return Invalid(
             "Message collection size is too large. "
-            f"The max size for current queue is {min(own, service)}. It is calculated by max size = "
+            f"The max size for current queue is {limit}. It is calculated by max size = "
             f"min(max_messages_post_size_config: {service}, max_messages_post_size_queue: {own})."
         )
 
@@ -97,28 +99,41 @@ class Messages:
         def batch(queue: Attributes) -> list[Message]:
             return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
 
-        await self.append(QueueKey(ctx.project, request.queue), batch, now=now)
-        self._figures.posted += len(ids)
+        await self.append(queue_key(ctx.project, request.queue), batch, now=now)
+        self._figures.messages[ctx.project].posted += len(ids)
         return r.MessagesPosted(ids=ids)
 
     async def move_in(self, key: QueueKey, messages: list[Message], *, now: float) -> None:
-        """Store messages of another queue as they are."""
-        await self.append(key, lambda _: messages, now=now)
+        """Store dead letters of another queue as they are."""
+        await self.append(key, lambda _: messages, now=now, dead=True)
 
     async def append(
-        self, key: QueueKey, batch: Callable[[Attributes], list[Message]], *, now: float
+        self,
+        key: QueueKey,
+        batch: Callable[[Attributes], list[Message]],
+        *,
+        now: float,
+        dead: bool = False,
     ) -> None:
         """Store the messages that `batch` makes for the queue, which is created when there is none.
 
-        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them.
+        Afterwards the queue exists and holds them, or was deleted with them. Listeners hear of them, and
+        their delivery to outside subscribers is recorded; of `dead` letters none is made again.
         """
+        deliveries = self._deliveries
         while True:
             removals = self._catalog.removals
             entry = self._catalog.cached(key, now) or await self._catalog.ensure(key, now=now)
             entry.uses += 1
             messages = batch(entry.attributes)
+            note = deliveries.notes.get(key) if deliveries.notes else None
             try:
-                await self._store.append(key, messages)
+                if note is not None:
+                    await deliveries.append(key, messages, note, dead=dead, now=now)
+                else:
+                    note = await self._store.append(key, messages)
+                    if note is not None:  # somebody has subscribed since
+                        await deliveries.record(key, messages, note, dead=dead, now=now)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)
@@ -138,6 +153,8 @@ class Messages:
             body = self._compression.compress(body)
         if queue.encrypt:
             body = self._cipher.seal(body, id_)
+        if self._carrier is not None:
+            body = traced(body, self._carrier.current())
         return Message(
             id=id_,
             body=body,
@@ -157,7 +174,7 @@ class Messages:
         self._limits.check_message_limit(limit)
         if request.wait:
             self._limits.check_wait(request.wait)
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         entry = self._catalog.cached(key, ctx.now) or await self._catalog.get(key, now=ctx.now)
         marker = request.marker
         if marker is not None and is_id(marker):
@@ -200,7 +217,7 @@ class Messages:
         """
         clock = self._waiting.clock
         yield (page := await self.page(ctx, request))
-        async with self._waiting.place(QueueKey(ctx.project, request.queue)) as place:
+        async with self._waiting.place(queue_key(ctx.project, request.queue)) as place:
             while not self._waiting.stopped:
                 if page.messages:
                     request = replace(request, marker=page.messages[-1].marker)
@@ -231,41 +248,46 @@ class Messages:
     def opened(self, messages: list[Message]) -> list[Message]:
         """The messages with their bodies as they were posted."""
         for message in messages:
-            if message.body[0] <= COMPRESSED:  # or sealed
+            if message.body[0] <= COMPRESSED:  # or sealed, or traced
                 return [replace(m, body=self._opened(m)) for m in messages]
         return messages
 
     def _opened(self, message: Message) -> bytes:
-        return self._compression.expand(self._cipher.open(message.body, message.id))
+        body = untraced(message.body)
+        if self._carrier is not None:
+            self._carrier.handed(trace_of(message.body))
+        return self._compression.expand(self._cipher.open(body, message.id))
 
     async def get_many(self, ctx: Context, request: r.GetMessages) -> r.MessageList:
         self._limits.check_message_limit(len(request.ids))
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         messages = await self._store.fetch(key, request.ids, now=ctx.now)
         if not messages:
             raise NotFound(
-                f"No messages with IDs: {request.ids!r} found in the queue {key.name} "
+                f"No messages with IDs: {request.ids!r} found in the {key.kind} {key.title} "
                 f"for project {key.project}."
             )
         return r.MessageList(messages=self.opened(messages))
 
     async def get(self, ctx: Context, request: r.GetMessage) -> Message:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if messages:
             return self.opened(messages)[0]
         if await self._catalog.get(key, now=ctx.now) is None:
             raise queue_not_found(key)
-        raise NotFound(f"Message {request.id} does not exist in queue {key.name} for project {key.project}")
+        raise NotFound(
+            f"Message {request.id} does not exist in {key.kind} {key.title} for project {key.project}"
+        )
 
     # --- deleting ------------------------------------------------------------------------------------
 
     async def delete(self, ctx: Context, request: r.DeleteMessage) -> None:
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         claim = request.claim_id
         holder = UNCLAIMED if claim is None else Holder(claims=frozenset({claim}))
         if await self._store.delete(key, (request.id,), holder=holder, now=ctx.now):
-            self._figures.deleted += 1
+            self._figures.messages[key.project].deleted += 1
             return
         messages = await self._store.fetch(key, (request.id,), now=ctx.now)
         if not messages:
@@ -293,20 +315,24 @@ class Messages:
                 'The request should have both "ids" and "claim_ids" parameter in the request when '
                 "message_delete_with_claim_id is True."
             )
-        key = QueueKey(ctx.project, request.queue)
+        key = queue_key(ctx.project, request.queue)
         if pop is not None:
             self._limits.check_pop(pop)
             popped = await self._store.pop(key, limit=pop, now=ctx.now)
-            self._figures.deleted += len(popped)
+            self._figures.messages[key.project].deleted += len(popped)
             return r.MessagesPopped(messages=self.opened(popped))
         assert ids is not None
         self._limits.check_deleted_ids(len(ids))
         if not self._delete_with_claim_id:
-            self._figures.deleted += len(await self._store.delete(key, ids, holder=ANYONE, now=ctx.now))
+            self._figures.messages[key.project].deleted += len(
+                await self._store.delete(key, ids, holder=ANYONE, now=ctx.now)
+            )
             return None
         holder = Holder(claims=frozenset(claims or ()), unclaimed=True)
         found = await self._store.fetch(key, ids, now=ctx.now)
         if any(message.claim is not None and message.claim not in holder.claims for message in found):
             raise Held(HELD_TEXT)
-        self._figures.deleted += len(await self._store.delete(key, ids, holder=holder, now=ctx.now))
+        self._figures.messages[key.project].deleted += len(
+            await self._store.delete(key, ids, holder=holder, now=ctx.now)
+        )
         return None

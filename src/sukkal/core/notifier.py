@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
 from sukkal.model import Message, Notice, QueueKey
 from sukkal.stores.contract import Waker
@@ -29,7 +30,12 @@ class Listener(Struct, frozen=True):
 
 class Notifier:
     def __init__(
-        self, waker: Waker, clock: Clock, opened: Callable[[list[Message]], list[Message]], figures: Figures
+        self,
+        waker: Waker,
+        clock: Clock,
+        opened: Callable[[list[Message]], list[Message]],
+        figures: Figures,
+        carrier: Carrier | None = None,
     ) -> None:
         """`opened` gives messages their bodies as they were sent."""
         self._waker = waker
@@ -37,7 +43,7 @@ class Notifier:
         self._opened = opened
         self._figures = figures
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}
-        waker.listen_to_messages(self._tell)
+        waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
     async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
         """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""
@@ -47,6 +53,12 @@ class Notifier:
         except BaseException:
             self.forget(key, id_)
             raise
+
+    def renew(self, key: QueueKey, id_: str, expires: float) -> None:
+        """Let one who listens do so until then; nothing happens when it does not."""
+        listener = self._listeners.get(key, {}).get(id_)
+        if listener is not None:
+            self._listeners[key][id_] = Listener(listener.hear, expires)
 
     def forget(self, key: QueueKey, id_: str) -> None:
         """Let this one hear nothing more; it may have gone already."""
@@ -62,7 +74,7 @@ class Notifier:
             return
         (message,) = self._opened([stored])
         delay = round(message.visible - message.created)
-        notice = Notice(queue=key.name, body=message.body, ttl=message.ttl, delay=delay)
+        notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
         now = self._clock.now()
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:

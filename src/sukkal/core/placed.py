@@ -27,16 +27,17 @@ class PlacedMessages:
     def __init__(self, placement: Placement, own: Messages) -> None:
         self._placement = placement
         self._at_hand = placement.at_hand
+        self._own = own
         self.volume = own.volume
         self.sweep = own.sweep
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
         place = self._at_hand(queue)
         return self._append(queue, batch) if place is None else place.messages.append(queue, batch)
 
-    async def _append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def _append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         place = await self._placement.settle(queue)
-        await place.messages.append(queue, batch)
+        return await place.messages.append(queue, batch)
 
     def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -93,6 +94,17 @@ class PlacedMessages:
 
     async def purge(self, queue: QueueKey) -> None:
         await self._found(queue, lambda to: to.purge(queue))
+
+    # The service's own store knows all notes too: whoever places a queue finds there what to take along.
+
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        await self._own.mark(queue, note)
+        place = await self._placement.settle(queue)
+        await place.messages.mark(queue, note)
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        unmarked = await self._found(queue, lambda to: to.unmark(queue, note))
+        return await self._own.unmark(queue, note) or unmarked
 
     async def _found(self, queue: QueueKey, call: Callable[[Messages], Awaitable[T]]) -> T:
         place = await self._placement.find(queue)

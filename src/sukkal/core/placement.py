@@ -14,6 +14,9 @@ Records are cached for some seconds. Whatever changes one must do no harm to tho
 - The record of a queue that is deleted is kept for that long, in case it is made again, or somebody who
   does not know yet goes on posting.
 
+Queues of the service itself, those of the project "", are not placed: they stay in its own store, so that no
+pool's failure can keep others' messages from being delivered.
+
 What has no record may have messages all the same: those of the time before there were pools, in the service's
 own store, where reads of a queue without record look. When it is placed, that store becomes its oldest place.
 
@@ -111,7 +114,9 @@ class Placement:
     def at_hand(self, key: QueueKey) -> Place | None:
         """The queue's place, if it is known without asking the store."""
         place = self._places.get(key)
-        return place if place is not None and self._clock.now() < place.until else None
+        if place is not None:
+            return place if self._clock.now() < place.until else None
+        return None if key.project else self._unplaced
 
     def stays_at_hand(self, key: QueueKey) -> bool:
         """Whether it is, and will be for the step that follows, which then reaches the store at once."""
@@ -168,6 +173,7 @@ class Placement:
                 Part(store.messages, stay.since, stay.epoch)
                 for store, stay in zip(stores, stays, strict=True)
             ]
+            await self._take_note_along(key, stores[-1])  # also one that somebody put in the old place only
             place = Place(Chain(parts, self._clock), ChainWaker(wakers), wakers, until, direct=False)
         if writes == self._writes and not record.leaving:  # else it may be outrun
             self._places.pop(key, None)  # so that the newest comes last
@@ -207,6 +213,12 @@ class Placement:
     async def _store(self, pool: str, topology: Topology) -> Backend:
         return self._own if pool == OWN else await self._backends.of(topology.pools[pool])
 
+    async def _take_note_along(self, key: QueueKey, store: Backend) -> None:
+        """Put the queue's note on it in a store that is new to it."""
+        note = await self._own.messages.append(key, ())  # which answers it
+        if note is not None:
+            await store.messages.mark(key, note)
+
     # --- placing -------------------------------------------------------------------------------------
 
     async def check_flavor(self, project: str, flavor: object, fault: type[Invalid]) -> None:
@@ -245,6 +257,7 @@ class Placement:
 
     async def _place(self, key: QueueKey, flavor: str | None, pool: str, version: int) -> None:
         """Record a place for a queue that has none, unless somebody else has."""
+        await self._take_note_along(key, await self._store(pool, await self._topology.get()))
         stays = [Stay(pool=pool)]
         if (await self._own.messages.stats(key, now=self._clock.now())).total:
             stays = [Stay(pool=OWN), Stay(pool=pool, epoch=1)]
@@ -294,8 +307,8 @@ class Placement:
         full = [stay.pool for stay in stays if await self._holds(key, stay.pool, topology)]
         if wanted and wanted <= set(full):
             raise Conflict(
-                f"The queue {key.name} still has messages in every pool of that flavor, from when it was "
-                "there before. Set the flavor again when they are gone."
+                f"The {key.kind} {key.title} still has messages in every pool of that flavor, from when it "
+                "was there before. Set the flavor again when they are gone."
             )
         pool = await self.choose(key.project, flavor, but=full)
         since = self._clock.now() + SWITCH_SECONDS

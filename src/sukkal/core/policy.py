@@ -2,6 +2,7 @@
 
 from sukkal.core.context import Context
 from sukkal.errors import Forbidden
+from sukkal.operations import Operation
 
 ADMIN = "admin"
 
@@ -19,8 +20,15 @@ REQUIRED_ROLE = {
 }
 
 
-def authorize(policy: str, ctx: Context) -> None:
-    """Raise Forbidden unless the caller's roles admit it to what `policy` names."""
-    role = REQUIRED_ROLE.get(policy)
-    if role is not None and role not in ctx.roles:
-        raise Forbidden("You are not authorized to complete this action.")
+def authorize(operation: Operation, ctx: Context) -> None:
+    """Raise Forbidden unless the caller's roles admit it; asked before a request is read.
+
+    Whoever comes by a pre-signed URL never gets at what is for operators.
+    """
+    role = REQUIRED_ROLE.get(operation.policy)
+    if (role is not None and role not in ctx.roles) or (ctx.signed and operation.admin):
+        raise unauthorized()
+
+
+def unauthorized() -> Forbidden:
+    return Forbidden("You are not authorized to complete this action.")

@@ -2,34 +2,42 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
 from sukkal.core.attributes import FLAVOR
 from sukkal.core.backends import Opener
+from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.compression import Compression
+from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
+from sukkal.core.filters import compile_filter
 from sukkal.core.flavors import Flavors
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
-from sukkal.core.journal import Call, timed
+from sukkal.core.journal import Call
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
+from sukkal.core.policy import authorize
 from sukkal.core.pool_health import PoolHealth
 from sukkal.core.pooling import Pooling
 from sukkal.core.pools import Pools
+from sukkal.core.recipients import Recipients
+from sukkal.core.signing import Signer
+from sukkal.core.subscribing import Check, Rules
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits
 from sukkal.model import QueueKey, Stats
-from sukkal.operations import Body, Operation
+from sukkal.operations import TABLE, Body, Operation
 from sukkal.requests import ListMessages, MessageList
 from sukkal.stores.contract import Backend
 from sukkal.tally import Figures
@@ -55,9 +63,18 @@ class Service:
         clock: Clock | None = None,
         figures: Figures | None = None,
         opener: Opener | None = None,
+        carrier: Carrier | None = None,
+        signer: Signer | None = None,
+        terms: Terms | None = None,
+        subscriber_types: Collection[str] = (),
+        subscriber_checks: Mapping[str, Check] | None = None,
+        send: Send | None = None,
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
 
+        With a `carrier`, messages bring along the trace they were posted in.
+        `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
+        `send` takes what they are asked; by default it is recorded for delivery.
         With an `opener` messages lie in pools, and in `backend` only those from before.
         """
         limits = limits or Limits()
@@ -79,21 +96,39 @@ class Service:
         self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, waker, clock)
+        self.deliveries = deliveries = Deliveries(store, waiting, new_id)
         self._messages = messages = Messages(
             catalog,
             store,
             waiting,
+            deliveries,
             limits,
             cipher,
             Compression(compress_above),
             new_id,
             figures,
             delete_with_claim_id=delete_with_claim_id,
+            carrier=carrier,
         )
-        notifier = Notifier(waker, clock, messages.opened, figures)
+        notifier = Notifier(waker, clock, messages.opened, figures, carrier)
+        self.signer = signer = signer or Signer(None)
+        rules = Rules(
+            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+        )
+        confirmation = Confirmation(
+            terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
+        )
         self.subscriptions = subscriptions = Subscriptions(
-            catalog, control.documents, limits, notifier, new_id
+            catalog,
+            control.documents,
+            store,
+            limits,
+            notifier,
+            new_id,
+            rules=rules,
+            confirmation=confirmation,
         )
+        self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
         self._queues = queues = Containers(
             catalog,
             store,
@@ -103,41 +138,56 @@ class Service:
             may_encrypt=cipher.ready,
             placement=self._placement,
         )
+        topics = Containers(
+            catalog,
+            store,
+            waiting,
+            limits,
+            subscriptions,
+            kind="topic",
+            may_encrypt=cipher.ready,
+            placement=self._placement,
+        )
         claims = Claims(catalog, store, waiting, messages, limits, new_id, figures)
         self._health = health = Health((backend, control), queues, messages, claims)
-        pooled = self._pooled(health) if self._pools is not None else {}
-        self.dispatcher = Dispatcher(
-            {
-                "ping.get": health.ping,
-                "ping.probe": health.probe,
-                "health.get": health.get,
-                "queues.list": queues.page,
-                "queues.create": queues.create,
-                "queues.get": queues.get,
-                "queues.update": queues.update,
-                "queues.delete": queues.delete,
-                "queues.stats": queues.stats,
-                "queues.purge": queues.purge,
-                "messages.list": messages.page,
-                "messages.get_many": messages.get_many,
-                "messages.post": messages.post,
-                "messages.delete_many": messages.delete_many,
-                "messages.get": messages.get,
-                "messages.delete": messages.delete,
-                "claims.create": claims.create,
-                "claims.get": claims.get,
-                "claims.renew": claims.renew,
-                "claims.release": claims.release,
-                "subscriptions.list": subscriptions.page,
-                "subscriptions.create": subscriptions.create,
-                "subscriptions.get": subscriptions.get,
-                "subscriptions.delete": subscriptions.delete,
-                **pooled,
-            }
-        )
-        self.authorize = self.dispatcher.authorize
+        handlers: dict[str, Handler] = {
+            "ping.get": health.ping,
+            "ping.probe": health.probe,
+            "health.get": health.get,
+            "queues.list": queues.page,
+            "queues.create": queues.create,
+            "queues.get": queues.get,
+            "queues.update": queues.update,
+            "queues.delete": queues.delete,
+            "queues.stats": queues.stats,
+            "queues.purge": queues.purge,
+            "messages.list": messages.page,
+            "messages.get_many": messages.get_many,
+            "messages.post": messages.post,
+            "messages.delete_many": messages.delete_many,
+            "messages.get": messages.get,
+            "messages.delete": messages.delete,
+            "claims.create": claims.create,
+            "claims.get": claims.get,
+            "claims.renew": claims.renew,
+            "claims.release": claims.release,
+            "subscriptions.list": subscriptions.page,
+            "subscriptions.create": subscriptions.create,
+            "subscriptions.get": subscriptions.get,
+            "subscriptions.update": subscriptions.update,
+            "subscriptions.delete": subscriptions.delete,
+            "subscriptions.confirm": subscriptions.confirm,
+            "queues.share": signer.share,
+            "topics.list": topics.page,
+            "topics.get": topics.get,
+            "topics.update": topics.update,
+        }
+        handlers |= {row.name: handlers[row.like] for row in TABLE if row.like and row.name not in handlers}
+        if self._pools is not None:
+            handlers |= self._pooled(health)
+        self.dispatcher = Dispatcher(handlers)
+        self.authorize = authorize
         self.call: Call = self.dispatcher.call
-        self.queue_defaults = queues.defaults()
 
     def _pooled(self, health: Health) -> dict[str, Handler]:
         """What is served otherwise, or only, where messages lie in pools."""
@@ -187,11 +237,9 @@ class Service:
         """The same, when it can be told without asking the store."""
         if operation.body is Body.MESSAGES:
             return self._messages.known_body_limit(ctx, queue)
-        return (
-            MAX_BODY
-            if operation.body in (Body.OPTIONAL, Body.REQUIRED, Body.DOCUMENT)
-            else self._limits.max_queue_metadata
-        )
+        if operation.body in (Body.METADATA, Body.CHANGES):
+            return self._limits.max_queue_metadata
+        return MAX_BODY
 
     async def too_large(self, operation: Operation, ctx: Context, queue: str) -> Invalid:
         """What to say of a body over that limit."""
@@ -217,9 +265,9 @@ class Service:
         except StoreUnavailable as exc:
             raise unavailable(operation, ctx, exc) from exc
 
-    def time_calls(self) -> None:
-        """From now on, note where each call's time goes, for the journal to tell of."""
-        self.call = timed(self.dispatcher.call)
+    def wrap_calls(self, wrap: Callable[[Call], Call]) -> None:
+        """Have every call made through what `wrap` makes of it; to be asked before transports are."""
+        self.call = wrap(self.call)
 
     @property
     def waiters(self) -> int:

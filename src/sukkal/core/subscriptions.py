@@ -14,22 +14,28 @@ and notify nobody, until their time is over.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from sukkal import requests as r
-from sukkal.core.attributes import RETRY_POLICY, check_retry_policy
 from sukkal.core.catalog import Catalog
+from sukkal.core.confirmation import Confirmation
 from sukkal.core.context import Context
 from sukkal.core.notifier import Hear, Listener, Notifier
-from sukkal.errors import Conflict, Invalid, NotFound, StoreUnavailable
+from sukkal.core.subscribing import Rules
+from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
-from sukkal.stores.contract import Documents, Shelf
+from sukkal.stores.contract import Documents, Messages, Shelf
 
-PURGED_AT_ONCE = 100  # records read at a time
+READ_AT_ONCE = 100  # records
+
+# As the API has them: the first without a blank.
+TAKEN = "Such subscription already exists.Subscriptions are unique by project + queue + subscriber URI."
+TAKEN_BY_ANOTHER = TAKEN.replace(".S", ". S")
 
 
 class Connection:
@@ -46,19 +52,21 @@ class Subscriptions:
         self,
         catalog: Catalog,
         documents: Documents,
+        store: Messages,
         limits: Limits,
         notifier: Notifier,
         new_id: Callable[[float], str],
-        *,
-        schemes: Collection[str] = (),
+        rules: Rules,
+        confirmation: Confirmation,
     ) -> None:
-        """`schemes` of outside subscribers for whom there are deliverers."""
         self._catalog = catalog
         self._documents = documents
+        self._store = store
         self._limits = limits
         self._notifier = notifier
         self._new_id = new_id
-        self._schemes = list(schemes)
+        self._rules = rules
+        self._confirmation = confirmation
         self._connections: dict[str, Connection] = {}
         # One at a time, or another request could meet the first record without the second.
         self._recording = asyncio.Lock()
@@ -82,76 +90,156 @@ class Subscriptions:
     # --- operations ----------------------------------------------------------------------------------
 
     async def create(self, ctx: Context, request: r.CreateSubscription) -> r.SubscriptionCreated:
+        """Subscribe somebody; one who has not confirmed yet stays as recorded, and is asked once more."""
         key = QueueKey(ctx.project, request.queue)
         connection = None if request.subscriber else self._connections.get(ctx.connection or "")
-        if connection is None:
-            self._check_subscriber(request.subscriber)
-        subscriber = request.subscriber or (connection.uri if connection else "")
-        if request.options.get(RETRY_POLICY):
-            check_retry_policy(request.options[RETRY_POLICY], Invalid)
-        ttl = request.ttl or self._limits.default_subscription_ttl
-        self._limits.check_subscription_ttl(ttl, ctx.now)
+        if connection is None and not request.subscriber:
+            raise Invalid("Missing parameter subscriber in body.")
+        rules, ttl = self._rules, request.ttl or self._limits.default_subscription_ttl
         subscription = Subscription(
             id=self._new_id(ctx.now),
-            source=key.name,
-            subscriber=subscriber,
-            ttl=ttl,
+            source=key.title,
+            subscriber=connection.uri if connection else rules.check_subscriber(request.subscriber),
+            options=rules.check_options(request.options or {}),
+            ttl=rules.check_ttl(ttl, ctx.now),
             created=ctx.now,
-            options=request.options,
+            connection=connection is not None,
         )
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
         async with self._recording:
-            await self._record(key, subscription, now=ctx.now)
+            there = await self._record(key, subscription, now=ctx.now)
+        if connection is None:  # also beside one that was there: its mark may never have come about
+            await self._mark(key, now=ctx.now)
+        if there is not None and (there.confirmed or connection is not None):
+            raise AlreadySubscribed(TAKEN)
         if connection is not None:
-            self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
-            connection.subscriptions[key] = subscription.id
-            try:
-                await self._notifier.listen(key, subscription.id, Listener(connection.hear, ctx.now + ttl))
-            except StoreUnavailable:
-                await self._remove(key, subscription.id, now=ctx.now)
-                raise
-            if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
-                await self._remove(key, subscription.id, now=ctx.now)
-        return r.SubscriptionCreated(id=subscription.id)
+            await self._listen(key, subscription, connection, ctx)
+        else:
+            subscription = there or subscription
+            await self._confirmation.ask(key, subscription, ctx.now)
+        return r.SubscriptionCreated(id=subscription.id, created=there is None)
 
-    def _check_subscriber(self, subscriber: str | None) -> None:
-        if not subscriber:
-            raise Invalid("Missing parameter subscriber in body.")
+    async def _listen(
+        self, key: QueueKey, subscription: Subscription, connection: Connection, ctx: Context
+    ) -> None:
+        """Let a connection hear of messages, as long as it lasts."""
+        self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
+        connection.subscriptions[key] = subscription.id
         try:
-            scheme = urlsplit(subscriber).scheme
-        except ValueError:
-            scheme = ""
-        if scheme not in self._schemes:
-            raise Invalid(
-                f"The subscriber type of subscription must be supported in the list {self._schemes}."
-            )
+            listener = Listener(connection.hear, subscription.expires)
+            await self._notifier.listen(key, subscription.id, listener)
+        except StoreUnavailable:
+            await self._remove(key, subscription.id, now=ctx.now)
+            raise
+        if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
+            await self._remove(key, subscription.id, now=ctx.now)
 
-    async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> None:
-        """Write both records; Conflict when the subscriber has a subscription to this queue."""
-        expires = now + subscription.ttl
-        names, records = _shelves(key)
+    async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
+        """Write both records; or answer what the subscriber has already, which is left as it is."""
+        there = await self._take_name(key, subscription, now=now)
+        if there is None:
+            await self._put(key, subscription, 0, now=now)
+        return there
+
+    async def _take_name(
+        self, key: QueueKey, subscription: Subscription, *, now: float
+    ) -> Subscription | None:
+        """Write which subscription the subscriber has, until it ends; or answer which other it has."""
+        names, _ = _shelves(key)
         name = _digest(subscription.subscriber)
         expect = 0
         while True:
             version = await self._documents.put(
-                names, name, subscription.id.encode(), expect=expect, now=now, expires=expires
+                names, name, subscription.id.encode(), expect=expect, now=now, expires=subscription.expires
             )
             if version is not None:
-                break
+                return None
             taken = await self._documents.get(names, name, now=now)
-            if taken is None:
-                expect = 0
-                continue
-            if await self._documents.get(records, taken.value.decode(), now=now) is not None:
-                raise Conflict(
-                    "Such subscription already exists. "
-                    "Subscriptions are unique by project + queue + subscriber URI."
-                )
-            expect = taken.version
-        await self._documents.put(
-            records, subscription.id, msgspec.json.encode(subscription), expect=0, now=now, expires=expires
+            expect = taken.version if taken is not None else 0
+            if taken is not None and (id_ := taken.value.decode()) != subscription.id:
+                there = await self.find(key, id_, now=now)
+                if there is not None and there.subscriber == subscription.subscriber:
+                    return there
+
+    async def _put(
+        self, key: QueueKey, subscription: Subscription, version: int, *, now: float
+    ) -> int | None:
+        """Write the record over that version of it; None when another was first."""
+        return await self._documents.put(
+            _shelves(key)[1],
+            subscription.id,
+            msgspec.json.encode(subscription),
+            expect=version,
+            now=now,
+            expires=subscription.expires,
         )
+
+    async def update(self, ctx: Context, request: r.UpdateSubscription) -> Subscription:
+        """Change what is asked for. A new ttl counts from now; a new subscriber has yet to confirm."""
+        changes = msgspec.structs.asdict(self._rules.changes(request.document, ctx.now))
+        changes = {name: value for name, value in changes.items() if value is not UNSET}
+        key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        if not changes:
+            raise Invalid(f"Subscription {id_} could not be updated.", title="Unable to update subscription")
+        if "ttl" in changes:
+            changes["created"] = ctx.now
+
+        def changed(before: Subscription) -> Subscription:
+            if changes.get("subscriber", before.subscriber) == before.subscriber:
+                return replace(before, **changes)
+            return replace(before, **changes, confirmed=False, connection=False)
+
+        before, after = await self._change(key, id_, changed, now=ctx.now)
+        if not after.connection:
+            await self._mark(key, now=ctx.now)
+        if after.subscriber == before.subscriber:
+            self._notifier.renew(key, id_, after.expires)
+            return after
+        if before.connection:
+            self._notifier.forget(key, id_)
+            for connection in self._connections.values():
+                if connection.subscriptions.get(key) == id_:
+                    del connection.subscriptions[key]
+        await self._confirmation.ask(key, after, ctx.now)
+        return after
+
+    async def confirm(self, ctx: Context, request: r.ConfirmSubscription) -> Subscription:
+        """Note that the subscriber wants to be told, or that it does not, which is answered."""
+        document, id_ = request.document, request.subscription_id
+        if isinstance(document, list):
+            raise Invalid(
+                f"Subscription {id_} could not be confirmed.", title="Unable to confirm subscription"
+            )
+        confirmed = document.get("confirmed") if document else None
+        if not isinstance(confirmed, bool):
+            raise Invalid("The 'confirmed' should be boolean.")
+        key = QueueKey(ctx.project, request.queue)
+        _, after = await self._change(key, id_, lambda it: replace(it, confirmed=confirmed), now=ctx.now)
+        if not confirmed:
+            await self._confirmation.part(key, after, ctx.now)
+        return after
+
+    async def _change(
+        self, key: QueueKey, id_: str, changed: Callable[[Subscription], Subscription], *, now: float
+    ) -> tuple[Subscription, Subscription]:
+        """Write a changed record, and answer it before and after."""
+        names, records = _shelves(key)
+        async with self._recording:
+            while True:
+                document = await self._documents.get(records, id_, now=now)
+                if document is None:
+                    raise _not_found(id_)
+                before = _read(document.value)
+                after = changed(before)
+                moved = after.subscriber != before.subscriber
+                if (moved or after.expires != before.expires) and await self._take_name(key, after, now=now):
+                    raise Conflict(TAKEN_BY_ANOTHER)
+                if await self._put(key, after, document.version, now=now) is not None:
+                    break
+            if moved:
+                await self._documents.delete(names, _digest(before.subscriber))
+        return before, after
 
     async def page(self, ctx: Context, request: r.ListSubscriptions) -> r.SubscriptionList:
         limit = min(DEFAULT_PAGE, self._limits.max_subscriptions_per_page)
@@ -163,19 +251,53 @@ class Subscriptions:
         return r.SubscriptionList(subscriptions=[_read(document.value) for document in documents])
 
     async def get(self, ctx: Context, request: r.GetSubscription) -> Subscription:
-        _, records = _shelves(QueueKey(ctx.project, request.queue))
-        document = await self._documents.get(records, request.subscription_id, now=ctx.now)
-        if document is None:
-            raise NotFound(f"Subscription {request.subscription_id} does not exist")
-        return _read(document.value)
+        key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        found = await self.find(key, id_, now=ctx.now)
+        if found is None:
+            raise _not_found(id_)
+        return found
 
     async def delete(self, ctx: Context, request: r.DeleteSubscription) -> None:
         await self._remove(QueueKey(ctx.project, request.queue), request.subscription_id, now=ctx.now)
 
+    async def outside(self, key: QueueKey, *, now: float) -> list[Subscription]:
+        """The queue's live subscriptions that are to be delivered to, confirmed or not, all of them.
+
+        Read from the store: whoever was acknowledged anywhere before this call is among them.
+        """
+        _, records = _shelves(key)
+        found: list[Subscription] = []
+        after = ""
+        while documents := await self._documents.scan(records, after=after, limit=READ_AT_ONCE, now=now):
+            read = (_read(document.value) for document in documents)
+            found += [subscription for subscription in read if not subscription.connection]
+            if len(documents) < READ_AT_ONCE:
+                break
+            after = documents[-1].name
+        return found
+
+    async def _mark(self, key: QueueKey, *, now: float) -> None:
+        """Have posts to the queue recorded for delivery from now on, whichever process they come to.
+
+        To be called once a subscription's record is written, before that is acknowledged. Each note is
+        another one, so that whoever has found no subscription just before takes away none but an older one.
+        """
+        await self._store.mark(key, self._new_id(now))
+
+    async def find(self, key: QueueKey, id_: str, *, now: float) -> Subscription | None:
+        """One of a queue's live subscriptions."""
+        _, records = _shelves(key)
+        document = await self._documents.get(records, id_, now=now)
+        return None if document is None else _read(document.value)
+
+    async def forget(self, key: QueueKey, id_: str, *, now: float) -> None:
+        """Delete one of a queue's subscriptions, if it is there."""
+        await self._remove(key, id_, now=now)
+
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""
         _, records = _shelves(key)
-        while documents := await self._documents.scan(records, after="", limit=PURGED_AT_ONCE, now=now):
+        while documents := await self._documents.scan(records, after="", limit=READ_AT_ONCE, now=now):
             await asyncio.gather(*(self._remove(key, document.name, now=now) for document in documents))
 
     async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
@@ -187,6 +309,10 @@ class Subscriptions:
         name = _digest(_read(document.value).subscriber)
         # Together, so that a store that groups its writes takes them in one step, in this order.
         await asyncio.gather(self._documents.delete(records, id_), self._documents.delete(names, name))
+
+
+def _not_found(id_: str) -> NotFound:
+    return NotFound(f"Subscription {id_} does not exist")
 
 
 def _shelves(key: QueueKey) -> tuple[Shelf, Shelf]:

@@ -14,11 +14,11 @@ EXCHANGE = "sukkal.exchange"
 class Exchange(Protocol):
     """A way past ASGI's messages for requests that came whole, and answers that go so."""
 
-    def body(self) -> bytes | None:
+    def whole_body(self) -> bytes | None:
         """The request's body; None when it has not come whole yet, and `receive` has to wait for it."""
         ...
 
-    def send(self, status: int, head: bytes, body: bytes) -> bool:
+    def answer(self, status: int, head: bytes, body: bytes) -> bool:
         """Send an answer; False when its receiver is too slow just now, and ASGI's `send` has to wait."""
         ...
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sukkal.core.context import Context
 from sukkal.core.journal import Journal
 from sukkal.core.service import Service
-from sukkal.errors import ServiceError
+from sukkal.errors import AlreadySubscribed, ServiceError
 from sukkal.http import content, events, identity
 from sukkal.http.accept import chosen
 from sukkal.http.answer import CLOSE, EXCHANGE, Answer, Exchange, Refused, line, split
@@ -30,7 +30,7 @@ from sukkal.model import Message
 from sukkal.operations import Body, Operation, offered
 from sukkal.requests import ListMessages
 from sukkal.wire.home import VERSIONS, home_document
-from sukkal.wire.identity import ClientIds, RequestIds, bad_name
+from sukkal.wire.identity import NOBODY, ClientIds, RequestIds, bad_name
 from sukkal.wire.media import JSON, MSGPACK, Medium
 from sukkal.wire.status import status_of
 
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Headers = Mapping[bytes, bytes]
 
+JSON_TYPE = b"application/json"
 FORM = b"application/x-www-form-urlencoded"
 RETRY_AFTER = "2"  # seconds, for a caller whose request would be served later or elsewhere
 VARIES = line("vary", "Accept")
@@ -68,7 +69,7 @@ class HttpApp:
         self._request_ids = RequestIds()
         self._service = service
         self._clock = clock
-        self._client_ids = client_ids or ClientIds()
+        self._callers = identity.Callers(client_ids or ClientIds())
         pooling = service.pooling
         self._router = Router(offered(admin_mode=admin_mode, pooling=pooling), service.figures)
         self._took_other = service.figures.of(TRANSPORT, OTHER).took
@@ -77,10 +78,7 @@ class HttpApp:
         self._home = {
             medium: home_document(admin_mode=admin_mode, pooling=pooling, medium=medium) for medium in MEDIA
         }
-        self._renderers = {
-            medium: Renderers(medium, queue_defaults=service.queue_defaults, checksums=checksums)
-            for medium in MEDIA
-        }
+        self._renderers = {medium: Renderers(medium, checksums=checksums) for medium in MEDIA}
 
     async def drained(self) -> None:
         """Return when no request is in flight; to be asked once `draining` is set."""
@@ -105,7 +103,10 @@ class HttpApp:
             except ServiceError as error:
                 document = {"title": error.title, "description": error.message}
                 status = status_of(error)
-                answer = _error(scope, status, document, _LATER if status == 503 else b"")
+                lines = _LATER if status == 503 else b""
+                if isinstance(error, AlreadySubscribed):
+                    lines = line("location", scope["path"])
+                answer = _error(scope, status, document, lines)
                 self._count(scope, request_id, status, begun)
             except HungUp:
                 self._count(scope, request_id, HUNG_UP, begun, waited=True)
@@ -126,7 +127,7 @@ class HttpApp:
                 self._count(scope, request_id, 200, begun, waited=True)
                 return
             head = answer.head(request_id)
-            if exchange is None or not exchange.send(answer.status, head, answer.body):
+            if exchange is None or not exchange.answer(answer.status, head, answer.body):
                 await send({"type": "http.response.start", "status": answer.status, "headers": split(head)})
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
@@ -147,8 +148,12 @@ class HttpApp:
         if method == "OPTIONS":
             return self._counted(scope, Answer(200), request_id, begun)
         headers = _headers(scope["headers"])
-        if b"content-type" in headers and b"content-length" in headers:
-            _check_content_type(headers[b"content-type"])
+        signed = identity.SIGNATURE_HEADER in headers
+        if signed:
+            self._verify(headers, method, path)
+        sent_as = headers.get(b"content-type", b"")
+        if sent_as and sent_as != JSON_TYPE and b"content-length" in headers:
+            _check_content_type(sent_as)
         accept = headers.get(b"accept")
         medium = JSON if accept is None else chosen(accept)
         stream = accept is not None and events.wanted(accept) and _is_streamed(found, method, query)
@@ -161,21 +166,17 @@ class HttpApp:
                 "Endpoint only serves `application/json` and `application/x-msgpack`; specify client-side "
                 'media type support with the "Accept" header.',
             )
-        client = self._client_ids.read(headers.get(identity.CLIENT_HEADER))
-        ctx = Context(
-            project=identity.project(headers),
-            client=client,
-            request_id=request_id,
-            now=self._clock(),
-            roles=identity.roles(headers),
-        )
+        client, project, roles = self._callers.read(headers)
+        ctx = Context(project=project, client=client, request_id=request_id, now=self._clock(), roles=roles)
+        if signed:
+            ctx = replace(ctx, roles=NOBODY, signed=True)
         if REQUEST_ID_HEADER in headers:
             ctx = replace(ctx, global_request_id=identity.global_request_id(headers))
         if found is None:
             return self._counted(scope, self._home_document(method, medium), request_id, begun)
         resource = found.resource
         if not found.well_named or (len(ctx.project) > MAX_PROJECT and found.fields):
-            raise bad_name()
+            raise bad_name("topic" if resource.of_topic else "queue")
         endpoint = resource.endpoint(method, query)
         if endpoint is None:
             raise _method_not_allowed(resource.allow)
@@ -191,11 +192,12 @@ class HttpApp:
             preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
             queue = fields.get("queue", "")
-            sent = content.media_type(headers.get(b"content-type", b""))
+            sent = content.media_type(sent_as)
             octets = sent == content.OCTETS and operation.body is Body.MESSAGES
             times = content.octets_times(query) if octets else {}
-            raw = self._body_at_hand(operation, ctx, exchange, queue)
-            if raw is None:
+            raw = exchange.whole_body() if exchange is not None else None
+            limit = self._service.known_body_limit(operation, ctx, queue)
+            if raw is None or limit is None or len(raw) > limit:
                 raw = await self._read_body(operation, ctx, headers, receive, queue)
             if octets:
                 fields |= content.octets_fields(raw, times)
@@ -222,6 +224,12 @@ class HttpApp:
         if seconds >= self._tell_from:
             self._tell(scope, request_id, answer.status, seconds, waited=bool(wait))
         return answer
+
+    def _verify(self, headers: Headers, method: str, path: str) -> None:
+        """Refuse a pre-signed request unless it names a project, and its signature covers it."""
+        project, grant = identity.named_project(headers), identity.grant(headers)
+        if project is None or not self._service.signer.allows(grant, method, path, project, self._clock()):
+            raise Refused(404, "404 Not Found")
 
     async def _stream(
         self, operation: Operation, ctx: Context, fields: dict[str, Any], headers: Headers
@@ -296,14 +304,6 @@ class HttpApp:
         return Answer(200, self._home[medium], CACHEABLE, media_type)
 
     # --- bodies --------------------------------------------------------------------------------------
-
-    def _body_at_hand(
-        self, operation: Operation, ctx: Context, exchange: Exchange | None, queue: str
-    ) -> bytes | None:
-        """The body, if it came whole with its request and is known to be allowed."""
-        raw = exchange.body() if exchange is not None else None
-        limit = self._service.known_body_limit(operation, ctx, queue)
-        return raw if raw is not None and limit is not None and len(raw) <= limit else None
 
     async def _read_body(
         self, operation: Operation, ctx: Context, headers: Headers, receive: Receive, queue: str

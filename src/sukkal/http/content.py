@@ -71,6 +71,8 @@ def body_fields(endpoint: Endpoint, raw: bytes, sent: str, *, announced: bool) -
             raise _no_body(announced)
         return {}
     document = medium.object(raw)
+    if form is Body.UNCHECKED:
+        return {name: document[name] for name in endpoint.body_types if name in document}
     if form is Body.METADATA:
         return {"metadata": document}
     return members(document, endpoint.body_types, endpoint.operation.required)

@@ -9,11 +9,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from sukkal import requests as r
 from sukkal.core.context import Context
 from sukkal.http.answer import Answer, line
-from sukkal.model import Edge, Flavor, Message, Pool, Queue
+from sukkal.model import Edge, Flavor, Message, Pool, Queue, Subscription
+from sukkal.operations import TABLE
 from sukkal.wire import links
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
-from sukkal.wire.shown import age, moment, popped
+from sukkal.wire.shown import ShownSubscription, age, moment, popped, subscription
 
 LONGEST_LOCATION = 32 * 1024  # characters
 KEPT_PAGES = 256
@@ -102,6 +103,17 @@ class _Flavors(Struct):
     links: list[_Link]
 
 
+class _Topics(Struct):
+    topics: list[_Queue]
+    links: list[_Link]
+    count: int | UnsetType = UNSET
+
+
+class _Subscriptions(Struct):
+    subscriptions: list[ShownSubscription]
+    links: list[_Link]
+
+
 class _KeptPage(NamedTuple):
     """A page as it was written out. Holding the list keeps its identity from being used again."""
 
@@ -121,12 +133,11 @@ Renderer = Callable[[Context, Any, Any], Answer]  # context, request, result
 class Renderers:
     """Answers by operation name, in one medium."""
 
-    def __init__(self, medium: Medium, *, queue_defaults: dict[str, Any], checksums: bool) -> None:
+    def __init__(self, medium: Medium, *, checksums: bool) -> None:
         self.media_type = medium.name.encode()
         self._medium = medium
         self._encode = medium.encode
         self._empty_page = self._answer(200, _Page([], []))
-        self._queue_defaults = queue_defaults
         self._checksums = checksums
         self._pages: dict[int, _KeptPage] = {}
         self.by_operation: dict[str, Renderer] = {
@@ -142,6 +153,13 @@ class Renderers:
             "messages.delete_many": self._popped,
             "claims.create": self._claimed,
             "claims.get": self._claim,
+            "subscriptions.list": self._subscriptions,
+            "subscriptions.create": self._subscribed,
+            "subscriptions.get": self._subscription,
+            "subscriptions.update": self._updated_subscription,
+            "subscriptions.confirm": self._confirmed_subscription,
+            "queues.share": self._shared,
+            "topics.list": self._topics,
             "health.get": self._health,
             "pools.list": self._pools,
             "pools.put": self._put_pool,
@@ -152,6 +170,9 @@ class Renderers:
             "flavors.get": self._flavor,
             "flavors.update": self._flavor,
         }
+        for row in TABLE:
+            if row.like in self.by_operation and row.name not in self.by_operation:
+                self.by_operation[row.name] = self.by_operation[row.like]
 
     def _answer(self, status: int, document: Any, lines: bytes = b"") -> Answer:
         return Answer(status, self._encode(document), lines, self.media_type)
@@ -159,6 +180,14 @@ class Renderers:
     # --- queues --------------------------------------------------------------------------------------
 
     def _queues(self, _ctx: Context, request: r.ListQueues, result: r.QueueList) -> Answer:
+        return self._answer(200, _Queues(*self._listing(request, result, links.QUEUES)))
+
+    def _topics(self, _ctx: Context, request: r.ListQueues, result: r.QueueList) -> Answer:
+        return self._answer(200, _Topics(*self._listing(request, result, links.TOPICS)))
+
+    def _listing(
+        self, request: r.ListQueues, result: r.QueueList, base: str
+    ) -> tuple[list[_Queue], list[_Link], int | UnsetType]:
         next_links = []
         if result.queues:
             query = {
@@ -169,34 +198,34 @@ class Renderers:
                 **request.filters,
                 "marker": result.queues[-1].name,
             }
-            next_links = [_Link("next", f"{links.QUEUES}?{links.query(query)}")]
-        page = _Queues(
-            [self._queue(queue, request.detailed) for queue in result.queues],
-            next_links,
-            UNSET if result.count is None else result.count,
-        )
-        return self._answer(200, page)
+            next_links = [_Link("next", f"{base}?{links.query(query)}")]
 
-    def _queue(self, queue: Queue, detailed: bool) -> _Queue:
-        metadata: dict[str, Any] | UnsetType = UNSET
-        if detailed:
-            metadata = r.QueueMetadata(stored=queue.metadata, defaults=self._queue_defaults).shown
-        return _Queue(queue.name, links.queue(queue.name), metadata)
+        def shown(queue: Queue) -> _Queue:
+            metadata: dict[str, Any] | UnsetType = UNSET
+            if request.detailed:
+                metadata = r.QueueMetadata(stored=queue.metadata, defaults=result.defaults).shown
+            return _Queue(queue.name, f"{base}/{queue.name}", metadata)
+
+        queues = [shown(queue) for queue in result.queues]
+        return queues, next_links, UNSET if result.count is None else result.count
 
     def _created_queue(self, _ctx: Context, request: r.CreateQueue, result: r.QueueCreated) -> Answer:
         location = _location(links.queue(request.queue))
         return Answer(201 if result.created else 204, b"", location, self.media_type)
 
+    def _shared(self, _ctx: Context, _request: r.ShareQueue, result: r.SharedQueue) -> Answer:
+        return self._answer(200, result)
+
     def _metadata(self, _ctx: Context, _request: Any, result: r.QueueMetadata) -> Answer:
         return self._answer(200, result.shown)
 
     def _stats(self, ctx: Context, request: r.GetQueueStats, result: r.QueueStats) -> Answer:
+        base = links.messages(request.queue)
+
         def edge(found: Edge | None) -> _Edge | UnsetType:
             if found is None:
                 return UNSET
-            return _Edge(
-                links.message(request.queue, found.id), age(ctx.now, found.created), moment(found.created)
-            )
+            return _Edge(f"{base}/{found.id}", age(ctx.now, found.created), moment(found.created))
 
         counts = _Counts(
             result.claimed,
@@ -219,7 +248,7 @@ class Renderers:
         messages = [
             _Message(
                 m.id,
-                base + m.id if m.claim is None else links.message(queue, m.id, m.claim),
+                base + m.id if m.claim is None else links.claimed(base + m.id, m.claim),
                 m.ttl,
                 int(now - m.created) if now > m.created else 0,
                 Raw(m.body) if m.body[0] > verbatim_above else show(m.body),
@@ -298,6 +327,39 @@ class Renderers:
             links.claim(request.queue, lease.id),
         )
         return self._answer(200, claim)
+
+    # --- subscriptions -------------------------------------------------------------------------------
+
+    def _subscriptions(
+        self, ctx: Context, request: r.ListSubscriptions, result: r.SubscriptionList
+    ) -> Answer:
+        next_links = []
+        if result.subscriptions:
+            query = {"limit": request.limit, "marker": result.subscriptions[-1].id}
+            next_links = [_Link("next", f"{links.subscriptions(request.queue)}?{links.query(query)}")]
+        found = [subscription(each, now=ctx.now) for each in result.subscriptions]
+        return self._answer(200, _Subscriptions(found, next_links))
+
+    def _subscribed(
+        self, _ctx: Context, request: r.CreateSubscription, result: r.SubscriptionCreated
+    ) -> Answer:
+        location = _location(links.subscriptions(request.queue))
+        return self._answer(201, {"subscription_id": result.id}, location)
+
+    def _subscription(self, ctx: Context, _request: r.GetSubscription, result: Subscription) -> Answer:
+        return self._answer(200, subscription(result, now=ctx.now))
+
+    def _updated_subscription(
+        self, _ctx: Context, request: r.UpdateSubscription, _result: Subscription
+    ) -> Answer:
+        location = _location(links.subscription(request.queue, request.subscription_id))
+        return Answer(204, b"", location, self.media_type)
+
+    def _confirmed_subscription(
+        self, _ctx: Context, request: r.ConfirmSubscription, _result: Subscription
+    ) -> Answer:
+        location = _location(links.confirmation(request.queue, request.subscription_id))
+        return Answer(204, b"", location, self.media_type)
 
     # --- the service itself --------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from sukkal.http.query import QueryReader, parameters
 from sukkal.limits import is_name
+from sukkal.model import topic
 from sukkal.operations import PATH_FIELDS, Body, Operation
 from sukkal.tally import Figures
 
@@ -17,7 +18,7 @@ _VARIABLE = object()
 _HERE = object()
 
 # Fields a body may fill, for each way of carrying one.
-_OBJECT = (Body.OPTIONAL, Body.REQUIRED)
+_OBJECT = (Body.OPTIONAL, Body.REQUIRED, Body.UNCHECKED)
 
 
 class Endpoint:
@@ -48,6 +49,7 @@ class Resource:
         self.endpoints: dict[str, Endpoint] = {}
         self.selected: dict[str, tuple[bytes, Endpoint]] = {}  # instead, when its parameter is given
         self.path_fields: tuple[str, ...] = ()
+        self.of_topic = False
 
     def add(self, endpoint: Endpoint) -> None:
         operation = endpoint.operation
@@ -57,6 +59,7 @@ class Resource:
         else:
             self.selected[method] = operation.selected_by.encode(), endpoint
         self.path_fields = endpoint.path_fields
+        self.of_topic = "{topic_name}" in operation.http[1]
 
     def endpoint(self, method: str, query: bytes) -> Endpoint | None:
         if query and method in self.selected:
@@ -75,7 +78,7 @@ class Match(NamedTuple):
 
     resource: Resource
     fields: dict[str, str]  # of a request, filled by the path's variables
-    well_named: bool  # the queue's name, if there is one, is allowed
+    well_named: bool  # the queue's or topic's name, if there is one, is allowed
 
 
 class Router:
@@ -107,4 +110,7 @@ class Router:
         if resource is None:
             return None
         fields = dict(zip(resource.path_fields, values, strict=True))
-        return Match(resource, fields, is_name(fields.get("queue", "-")))
+        well_named = is_name(fields.get("queue", "-"))
+        if resource.of_topic:
+            fields["queue"] = topic(fields["queue"])
+        return Match(resource, fields, well_named)

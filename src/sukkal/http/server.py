@@ -12,7 +12,9 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -101,47 +103,88 @@ def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-class _Exchange:
-    """One request and its answer."""
+class _Cycle(RequestResponseCycle):
+    """One request and its answer; also the Exchange by which our own application passes ASGI by.
 
-    __slots__ = ("_cycle",)
+    Most requests come whole and are answered at once, so it is made with no more than that takes. What the
+    class it is derived from sets for each request are attributes of this class until they change.
+    """
+
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+    access_log = False
+    body = b""  # type: ignore[assignment]
+    _event: asyncio.Event | None = None
 
     # What uvicorn adds to each answer. It is made anew, as another list, once a second.
     _defaults: ClassVar[list[tuple[bytes, bytes]]] = []
     _default_lines: ClassVar[bytes] = b""
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+    def __init__(self, protocol: "_Protocol", *, keep_alive: bool, announces: bool) -> None:
+        """`announces`: the caller sends its body only when it is told to."""
+        self.scope = protocol.scope
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.default_headers = protocol.server_state.default_headers
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = announces
+        self.on_response = protocol.on_response_complete
 
-    def body(self) -> bytes | None:
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected:
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """Set when there is news for `receive`; there is none before somebody asks for it."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            if self.body or not self.more_body or self.disconnected:
+                self._event.set()
+        return self._event
+
+    def came(self, body: bytes) -> None:
+        """Take a part of the request's body."""
+        self.body = self.body + body if self.body else body
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if self._event is not None:
+            self._event.set()
+
+    def ended(self) -> None:
+        """Take note that the request has come whole."""
+        self.more_body = False
+        if self._event is not None:
+            self._event.set()
+
+    def whole_body(self) -> bytes | None:
+        if self.more_body or self.disconnected:
             return None
-        return bytes(cycle.body)
+        return bytes(self.body)
 
-    def send(self, status: int, head: bytes, body: bytes) -> bool:
-        cycle = self._cycle
-        if cycle.flow.write_paused:
+    def answer(self, status: int, head: bytes, body: bytes) -> bool:
+        if self.flow.write_paused:
             return False
-        if cycle.disconnected:
+        if self.disconnected:
             return True
-        if cycle.scope["method"] == "HEAD":
+        if self.scope["method"] == "HEAD":
             body = b""
-        if cycle.waiting_for_100_continue and cycle.more_body:
-            cycle.keep_alive = False  # what comes next could be the body that was announced, or a request
-        if not cycle.keep_alive:
+        if self.waiting_for_100_continue and self.more_body:
+            self.keep_alive = False  # what comes next could be the body that was announced, or a request
+        if not self.keep_alive:
             head += CLOSE
         elif CLOSE in head:
-            cycle.keep_alive = False
-        defaults = cycle.default_headers
-        if defaults is not _Exchange._defaults:
-            _Exchange._defaults, _Exchange._default_lines = defaults, _lines(defaults)
-        cycle.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], _Exchange._default_lines, head, body))
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+            self.keep_alive = False
+        defaults = self.default_headers
+        if defaults is not _Cycle._defaults:
+            _Cycle._defaults, _Cycle._default_lines = defaults, _lines(defaults)
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], _Cycle._default_lines, head, body))
+        self.response_started = self.response_complete = True
+        if self._event is not None:
+            self._event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
         return True
 
 
@@ -151,16 +194,37 @@ class _Protocol(HttpToolsProtocol):
     outbox = _Outbox()
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
+    _upgrading = False  # the request that came last asks for a WebSocket
     _upgraded = False
-    _task: asyncio.Task[None]  # serves the request under way; nobody else may hold on to it
-    _served: RequestResponseCycle | None = None  # that request; `cycle` is the one that came last
+    _blank: dict[str, Any]  # what the scopes of all requests of this connection have
+    _task: asyncio.Task[None] | None = None  # serves the requests, one after the other
+    _idle: asyncio.Future[None] | None = None  # while it has none
+    _served: _Cycle | None = None  # the request under way; `cycle` is the one that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.last_active = self.loop.time()
         super().connection_made(_Transport(transport, self.outbox))  # type: ignore[arg-type]
+        self._blank = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+        }
+
+    # --- reading -------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self.last_active = self.loop.time()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade:
+            if self._upgrading:
+                self.handle_websocket_upgrade()
         if self.flow.read_paused:
             self._read_ahead()
         scope: Any = self.scope  # None before the first request; without a path until its head is whole
@@ -171,6 +235,53 @@ class _Protocol(HttpToolsProtocol):
         if self._head > LONGEST_HEAD and not self.transport.is_closing():
             self.transport.write(_HEAD_TOO_LONG)
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = self._upgrading = False
+        scope: Any = self._blank.copy()
+        scope["headers"] = self.headers
+        self.scope = scope
+
+    def on_headers_complete(self) -> None:
+        parser, scope = self.parser, self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            self._upgrading = True
+            return
+        raw_path, query = _split(self.url)
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        self.cycle = cycle = _Cycle(
+            self,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            announces=self.expect_100_continue,
+        )
+        if self._idle is not None:
+            self._served = cycle
+            self._rouse(self._idle)
+        elif self._task is None:
+            self._served = cycle
+            self._task = self.loop.create_task(self._serve())
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if not self._upgrading and not cycle.response_complete:
+            cycle.came(body)
+
+    def on_message_complete(self) -> None:
+        cycle: Any = self.cycle
+        if not self._upgrading and not cycle.response_complete:
+            cycle.ended()
 
     def _read_ahead(self) -> None:
         """Read on though requests wait for their turn: else nobody would hear that the caller goes."""
@@ -183,6 +294,7 @@ class _Protocol(HttpToolsProtocol):
         if served is not None and not served.response_complete:
             served.disconnected = True
             served.message_event.set()
+        self._end()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over: what it sends from now on is the WebSocket's."""
@@ -191,40 +303,63 @@ class _Protocol(HttpToolsProtocol):
             return
         self._upgraded = True
         super().handle_websocket_upgrade()
+        self._end()
         self.parser = None  # type: ignore[assignment] # it refers back to us, and nobody else does now
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._served = cycle
-        self._task = self.loop.create_task(self._serve(cycle, app))
+    # --- serving -------------------------------------------------------------------------------------
 
-    async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
-        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        scope[EXCHANGE] = _Exchange(cycle)
-        try:
-            await app(scope, cycle.receive, cycle.send)
-        finally:
-            if not cycle.response_complete and not self.transport.is_closing():
-                self.transport.close()  # there is no answer, or not all of it: none will come
-            cycle.on_response = _nothing  # it refers back to us
+    async def _serve(self) -> None:
+        """Serve requests for as long as the connection lasts: to go on costs less than a task for each."""
+        while (cycle := self._served) is not None:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            scope[EXCHANGE] = cycle
+            try:
+                await self.app(scope, cycle.receive, cycle.send)
+            except Exception:
+                log.exception("a request failed")
+            finally:
+                if not cycle.response_complete and not self.transport.is_closing():
+                    self.transport.close()  # there is no answer, or not all of it: none will come
+                cycle.on_response = _nothing  # it refers back to us
+            if self.transport.is_closing():
+                break
+            del cycle, scope
+            if self.pipeline:
+                self._served = self.pipeline.pop()[0]  # type: ignore[assignment]
+            else:
+                self._served = None
+                self._idle = self.loop.create_future()
+                await self._idle
+        self._served = None
 
-    def _unset_keepalive_if_required(self) -> None:
-        self.last_active = self.loop.time()
+    def _rouse(self, idle: "asyncio.Future[None]") -> None:
+        self._idle = None
+        idle.set_result(None)
+
+    def _end(self) -> None:
+        """No more requests will come."""
+        if self._idle is not None:
+            self._rouse(self._idle)
 
     def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self.last_active = self.loop.time()
+        self.last_active = self.loop.time()
+        if self.flow.read_paused and not self.transport.is_closing():
+            self.flow.resume_reading()
 
     @property
     def working(self) -> bool:
         """Whether a request has come whole and is not answered yet."""
         cycle: Any = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+
+def _split(url: bytes) -> tuple[bytes, bytes]:
+    """The path and the query of a request's target."""
+    if url[:1] == b"/" and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path, parsed.query or b""
 
 
 def _upgrade_to(connect: Callable[[], asyncio.Protocol]) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import json
 
 from sukkal.http.cors import App, Receive, Send
+from sukkal.wire.identity import RequestIds
 
 _BODY = json.encode(
     {
@@ -17,7 +18,7 @@ _HEADERS = [
     (b"content-length", str(len(_BODY)).encode()),
     (b"upgrade", b"websocket"),
     (b"connection", b"upgrade, close"),
-]
+]  # and the request's id
 
 
 class UpgradeOnly:
@@ -26,10 +27,12 @@ class UpgradeOnly:
     def __init__(self, app: App, port: int) -> None:
         self._app = app
         self._port = port
+        self._request_ids = RequestIds()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["server"][1] != self._port:
             await self._app(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 426, "headers": _HEADERS})
+        headers = [*_HEADERS, (b"x-openstack-request-id", self._request_ids.next().encode())]
+        await send({"type": "http.response.start", "status": 426, "headers": headers})
         await send({"type": "http.response.body", "body": _BODY})

@@ -37,8 +37,10 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
         """Add messages at the end, in order: all become visible together or none does.
+
+        Answers the note on the queue, see `mark`; None when there is none.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
         `claim` and `marker` of what is passed are ignored; `claim_count` is kept. Those who follow the
@@ -121,6 +123,18 @@ class Messages(Protocol):
         """Drop every message and lease of the queue, at a cost that does not depend on how many."""
         ...
 
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        """Put a note on the queue in place of the one that was there; appends answer it from now on.
+
+        It tells those who post, in any process, that somebody is to hear of it. It is as durable as messages
+        are; purging the queue leaves it.
+        """
+        ...
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        """Take the queue's note away, if it is this one; else leave it. Answers whether it was."""
+        ...
+
     async def volume(self, *, now: float) -> Stats:
         """Messages of all queues together, without ends. What expired or lapsed since the last
         sweep may still count as it did before.
@@ -129,6 +143,9 @@ class Messages(Protocol):
 
     async def sweep(self, *, now: float) -> int:
         """Reclaim a bounded amount of space that nothing can see; how much, 0 when there was none.
+
+        Messages that have expired are counted in the backend's figures, once, by the time that no sweep of
+        any process finds anything more; what was purged meanwhile may not be.
 
         Nothing depends on it but space and speed: lapses, delays and lifetimes end by themselves.
         """

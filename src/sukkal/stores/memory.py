@@ -10,6 +10,7 @@ Layout
     place of each id, and for each claim the lease with the places under it. A message's `claim` and a
     holding's places always say the same; both may outlive the lease, whose own arithmetic decides
     whether it is live.
+    Marks are kept by queue.
     Documents are kept by shelf, then name. Versions too come from one sequence that never restarts, so
     a record that was deleted and made anew never repeats a version.
 
@@ -119,8 +120,9 @@ class MemoryMessages:
         self._figures = figures
         self._queues: defaultdict[QueueKey, _Queue] = defaultdict(_Queue)
         self._sequence = count(1)
+        self._marks: dict[QueueKey, str] = {}
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         stored = self._queues[queue]
         for message in batch:
             if message.id not in stored.place_of:
@@ -128,6 +130,7 @@ class MemoryMessages:
                 stored.add(place, replace(message, claim=None, marker=str(place)))
         self._forget_if_empty(queue)
         self._waker.appended(queue, batch)
+        return self._marks.get(queue)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -234,6 +237,15 @@ class MemoryMessages:
     async def purge(self, queue: QueueKey) -> None:
         self._queues.pop(queue, None)
 
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        self._marks[queue] = note
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        if self._marks.get(queue) != note:
+            return False
+        del self._marks[queue]
+        return True
+
     async def volume(self, *, now: float) -> Stats:
         free = claimed = 0
         for stored in self._queues.values():
@@ -254,7 +266,7 @@ class MemoryMessages:
             expired = (place for place in stored.places if stored.messages[place].expires <= now)
             for place in list(islice(expired, _SWEEP_STEP - reclaimed)):
                 stored.remove(place)
-                self._figures.count_expired(1)
+                self._figures.count_expired(queue.project, 1)
                 reclaimed += 1
             self._forget_if_empty(queue)
         return reclaimed
@@ -339,7 +351,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         waker = LocalWaker()
-        self.figures = StoreFigures(expired=0)
+        self.figures = StoreFigures()
         self.messages: Messages = MemoryMessages(waker, self.figures)
         self.documents: Documents = MemoryDocuments()
         self.waker: Waker = waker

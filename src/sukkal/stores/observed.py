@@ -1,22 +1,22 @@
-"""A store whose calls are timed: the same store, with somebody told how long each call took."""
+"""A store whose calls are watched: the same store, with somebody told when each call begins and ends."""
 
 from collections.abc import Awaitable, Callable
-from time import perf_counter
 from typing import Any, cast
 
 from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
 from sukkal.tally import StoreFigures
 
-Note = Callable[[float], None]  # called with seconds, in the context of who called
+Ended = Callable[[BaseException | None], None]  # called with what a call raised
+Begin = Callable[[str], Ended]  # called with the verb ("messages.append"), in the context of who calls
 
 
 class Observed:
-    """`backend`, with each call of a verb noted."""
+    """`backend`, with each call of a verb told of."""
 
-    def __init__(self, backend: Backend, note: Note) -> None:
+    def __init__(self, backend: Backend, begin: Begin) -> None:
         self._backend = backend
-        self.messages = cast("Messages", _Timed(backend.messages, note))
-        self.documents = cast("Documents", _Timed(backend.documents, note))
+        self.messages = cast("Messages", _Verbs(backend.messages, "messages", begin))
+        self.documents = cast("Documents", _Verbs(backend.documents, "documents", begin))
         self.ping = backend.ping
         self.close = backend.close
 
@@ -33,28 +33,37 @@ class Observed:
         return self._backend.figures
 
 
-class _Timed:
-    def __init__(self, verbs: object, note: Note) -> None:
+class _Verbs:
+    def __init__(self, verbs: object, plane: str, begin: Begin) -> None:
         self._verbs = verbs
-        self._note = note
+        self._plane = plane
+        self._begin = begin
 
     def __getattr__(self, name: str) -> Any:
-        verb = _timed(getattr(self._verbs, name), self._note)
+        verb = _watched(getattr(self._verbs, name), f"{self._plane}.{name}", self._begin)
         setattr(self, name, verb)  # the next time it is found without asking here
         return verb
 
 
-def _timed(verb: Callable[..., Awaitable[Any]], note: Note) -> Callable[..., Awaitable[Any]]:
+def _watched(verb: Callable[..., Awaitable[Any]], name: str, begin: Begin) -> Callable[..., Awaitable[Any]]:
     def called(*args: Any, **options: Any) -> Awaitable[Any]:
-        begun = perf_counter()
+        ended = begin(name)
         # Called at once, since some verbs take effect before they are awaited.
-        return _ended(verb(*args, **options), begun, note)
+        try:
+            answer = verb(*args, **options)
+        except BaseException as exc:
+            ended(exc)
+            raise
+        return _until_ended(answer, ended)
 
     return called
 
 
-async def _ended(answer: Awaitable[Any], begun: float, note: Note) -> Any:
+async def _until_ended(answer: Awaitable[Any], ended: Ended) -> Any:
     try:
-        return await answer
-    finally:
-        note(perf_counter() - begun)
+        found = await answer
+    except BaseException as exc:
+        ended(exc)
+        raise
+    ended(None)
+    return found

@@ -2,13 +2,14 @@
 
 Between the two wires a body is bytes that nothing looks into. The first of them tells its form:
 
+    0             traced                25 bytes, see `traced`; then the body in another form
     1             sealed                see core/cipher.py
     2             compressed            see core/compression.py
     3             MessagePack           the value follows, as it was sent
     anything else JSON text             as it was sent; of control bytes it can start with white space only
 
-Core takes the first two off, so that readers meet the last two only. Bytes that are no text are the `bin` of
-MessagePack; `application/octet-stream` is kept as one.
+Core takes the first three off, so that readers meet the last two only. Bytes that are no text are the `bin`
+of MessagePack; `application/octet-stream` is kept as one.
 """
 
 import base64
@@ -19,7 +20,9 @@ from msgspec import Raw
 
 from sukkal.wire.nesting import json_openings, too_deep
 
+TRACED = 0
 PACKED = 3
+TRACE_BYTES = 25  # trace id, span id and flags as in W3C's traceparent, without its version
 BASE64 = "$base64"  # the only key of the object that stands for bytes in JSON
 
 _BIN = (b"\xc4", b"\xc5", b"\xc6")  # without these bytes there is no `bin`
@@ -29,6 +32,21 @@ _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 _decode_msgpack = msgspec.msgpack.Decoder().decode
+
+
+def traced(body: bytes, trace: bytes) -> bytes:
+    """The body with what tells of the trace it was posted in; as it is when `trace` is empty."""
+    return b"\0" + trace + body if trace else body
+
+
+def trace_of(body: bytes) -> bytes:
+    """What a body as it is stored tells of the trace it was posted in; empty when nothing."""
+    return body[1 : 1 + TRACE_BYTES] if body[0] == TRACED else b""
+
+
+def untraced(body: bytes) -> bytes:
+    """The body without that."""
+    return body[1 + TRACE_BYTES :] if body[0] == TRACED else body
 
 
 def packed(value: Raw | bytes) -> Raw:

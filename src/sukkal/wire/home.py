@@ -32,7 +32,11 @@ _QUERY = {
     "post_claim": ("limit",),
     "pools": ("detailed", "limit", "marker"),
     "flavors": ("detailed", "limit", "marker"),
+    "subscriptions_get": ("marker", "limit"),
 }
+
+# Variables that stand beside a template, though not in it.
+_BESIDE = {"subscriptions_post": ("limit",)}
 
 # Variables whose parameter bears another name, in all relations or in one.
 _PARAMETERS = {
@@ -42,6 +46,8 @@ _PARAMETERS = {
     ("post_claim", "limit"): "claim_limit",
     ("pools", "limit"): "pool_limit",
     ("flavors", "limit"): "flavor_limit",
+    ("subscriptions_get", "limit"): "subscription_limit",
+    ("subscriptions_post", "limit"): "subscription_limit",
 }
 
 _METHOD_ORDER = ("GET", "PUT", "DELETE", "PATCH", "POST")
@@ -58,7 +64,7 @@ def home_document(*, admin_mode: bool, pooling: bool = False, medium: Medium = J
 
 
 def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
-    path = rows[0].http[1]
+    path = rows[0].http[1].replace("{subscription_id}", "{subscriptions_id}")  # as the API has it
     allow = sorted((row.http[0] for row in rows), key=_METHOD_ORDER.index)
     hints: dict[str, Any] = {"allow": allow, "formats": {"application/json": {}}}
     if set(allow) <= {"POST", "PATCH"}:
@@ -66,7 +72,8 @@ def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
     query = _QUERY.get(name, ())
     if rows[0].admin and "{" not in path and not query:
         return {"href": path, "hints": hints}
-    variables = [part[1:-1] for part in path.split("/") if part.startswith("{")] + list(query)
+    variables = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    variables += [*query, *_BESIDE.get(name, ())]
     resource: dict[str, Any] = {"href-template": path + ("{?" + ",".join(query) + "}" if query else "")}
     if variables:
         resource["href-vars"] = {

@@ -64,11 +64,11 @@ def roles(value: bytes | None) -> frozenset[str]:
     return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
 
 
-def bad_name() -> InvalidIdentity:
-    """What to say of a queue's name that is not allowed, or a project's id that is too long."""
+def bad_name(kind: str = "queue") -> InvalidIdentity:
+    """What to say of a queue's or topic's name that is not allowed, or a project's id that is too long."""
     return InvalidIdentity(
-        "The format of the submitted queue name or project id is not valid.",
-        title="Invalid queue identification",
+        f"The format of the submitted {kind} name or project id is not valid.",
+        title=f"Invalid {kind} identification",
     )
 
 

@@ -3,23 +3,27 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from sukkal.model import topic_of
+
 QUEUES = "/v2/queues"
 POOLS = "/v2/pools"
 FLAVORS = "/v2/flavors"
+TOPICS = "/v2/topics"
 
 
 def queue(name: str) -> str:
-    return f"{QUEUES}/{name}"
+    """Where a queue is, or a topic."""
+    title = topic_of(name)
+    return f"{QUEUES}/{name}" if title is None else f"{TOPICS}/{title}"
 
 
 def messages(queue_name: str) -> str:
-    return f"{QUEUES}/{queue_name}/messages"
+    return f"{queue(queue_name)}/messages"
 
 
-def message(queue_name: str, id_: str, claim: str | None = None) -> str:
-    """The claim's id comes last and alone in the query: clients take it from there."""
-    href = f"{QUEUES}/{queue_name}/messages/{id_}"
-    return href if claim is None else f"{href}?claim_id={claim}"
+def claimed(message: str, claim_id: str) -> str:
+    """A message under a claim, whose id comes last and alone in the query: clients take it from there."""
+    return f"{message}?claim_id={claim_id}"
 
 
 def claim(queue_name: str, claim_id: str) -> str:
@@ -32,6 +36,18 @@ def pool(name: str) -> str:
 
 def flavor(name: str) -> str:
     return f"{FLAVORS}/{quote(name, safe='')}"
+
+
+def subscriptions(queue_name: str) -> str:
+    return f"{queue(queue_name)}/subscriptions"
+
+
+def subscription(queue_name: str, id_: str) -> str:
+    return f"{subscriptions(queue_name)}/{id_}"
+
+
+def confirmation(queue_name: str, id_: str) -> str:
+    return f"{subscription(queue_name, id_)}/confirm"
 
 
 def query(parameters: Mapping[str, str | int | bool | None]) -> str:

@@ -1,10 +1,11 @@
-"""What every transport shows alike: messages that were popped, ages, moments."""
+"""What every transport shows alike: messages that were popped, subscriptions, ages, moments."""
 
 import time
+from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from sukkal.model import Message
+from sukkal.model import Message, Subscription
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
 
@@ -30,6 +31,28 @@ def popped(medium: Medium, message: Message, *, now: float, checksums: bool) -> 
         message.claim,
         message.claim_count,
         checksum(message.body) if checksums else UNSET,
+    )
+
+
+class ShownSubscription(Struct):
+    id: str
+    source: str
+    subscriber: str
+    ttl: int
+    age: int
+    options: dict[str, Any]
+    confirmed: bool
+
+
+def subscription(found: Subscription, *, now: float) -> ShownSubscription:
+    return ShownSubscription(
+        found.id,
+        found.source,
+        found.subscriber,
+        found.ttl,
+        age(now, found.created),
+        found.options,
+        found.confirmed,
     )
 
 

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType, ValidationError, field
 from msgspec.structs import FieldInfo, asdict
 
-from sukkal.operations import PATH_FIELDS, SOCKET_TABLE, TABLE, Operation
+from sukkal.core.signing import Grant
+from sukkal.operations import PATH_FIELDS, TABLE, Operation
 from sukkal.ws.frames import KINDS, Kind
 
 AUTHENTICATE = "authenticate"
@@ -28,7 +29,7 @@ _WITHOUT_BODY = (*_NAMELESS, *NOT_OFFERED, AUTHENTICATE, "queue_list")  # none i
 # Fields that only a query string fills; here such keys are ignored, like all that are unknown.
 QUERY_ONLY = ("name", "with_count", "filters")
 
-_KEYS = {name: key for key, name in PATH_FIELDS.items()} | {"ids": "message_ids"}
+_KEYS = {name: key for key, name in PATH_FIELDS.items() if key != "topic_name"} | {"ids": "message_ids"}
 
 # The field that stays raw until its size is judged: it is kept whole.
 _RAW = {
@@ -37,7 +38,10 @@ _RAW = {
     "subscriptions.create": "options",
 }
 
-ROWS = (*TABLE, *SOCKET_TABLE)
+# Fields whose types are part of the schema here, while HTTP leaves them to core.
+_TYPES: dict[str, dict[str, Any]] = {
+    "subscriptions.create": {"subscriber": str | None, "ttl": int | None},
+}
 
 
 class Headers(Struct, frozen=True):
@@ -50,6 +54,37 @@ class Headers(Struct, frozen=True):
     date: str = field(name="Date", default="")
     accept: str = field(name="Accept", default="")
     roles: Any = field(name="X-Roles", default=None)
+    signature: Any = field(name="URL-Signature", default=UNSET)
+    signed_paths: Any = field(name="URL-Paths", default=())
+    signed_methods: Any = field(name="URL-Methods", default=())
+    signed_until: Any = field(name="URL-Expires", default="")
+
+    @property
+    def signed(self) -> bool:
+        """Whether a signature is shown instead of a token."""
+        return self.signature is not UNSET
+
+    @property
+    def grant(self) -> Grant:
+        """What it is of; lists may also be texts with commas."""
+        return Grant(
+            _text(self.signature),
+            _texts(self.signed_paths),
+            _texts(self.signed_methods),
+            _text(self.signed_until),
+        )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """The texts of a list; none when it holds anything else."""
+    if isinstance(value, str):
+        return tuple(value.split(","))
+    listed = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return tuple(value) if listed else ()
 
 
 class Action:
@@ -94,7 +129,7 @@ def wire_name(field_name: str) -> str:
 def _fields(operation: Operation) -> list[Any]:
     """What a body may hold, as `defstruct` wants it."""
     raw = _RAW.get(operation.name)
-    types = get_type_hints(operation.request)
+    types = get_type_hints(operation.request) | _TYPES.get(operation.name, {})
     return [
         (f.name, Raw if f.name == raw else types[f.name], *_default(f, raw))
         for f in msgspec.structs.fields(operation.request)
@@ -115,6 +150,6 @@ def _default(of: FieldInfo, raw: str | None) -> tuple[Any, ...]:
 
 def vocabulary() -> dict[str, Action]:
     """Every action by name, also those that are not offered."""
-    actions = [Action(operation.action, operation) for operation in ROWS if operation.action]
+    actions = [Action(operation.action, operation) for operation in TABLE if operation.action]
     actions += [Action(name) for name in (AUTHENTICATE, HOME, *NOT_OFFERED)]
     return {action.name: action for action in actions}

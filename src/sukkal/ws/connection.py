@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
 
     def _shake_hands(self, request: Request) -> None:
         response = self._refusal(request) or self._wire.accept(request)
+        response.headers["X-OpenStack-Request-ID"] = self._app.responder.new_request_id()
         self._wire.send_response(response)
 
     def _refusal(self, request: Request) -> Response | None:

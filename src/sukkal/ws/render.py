@@ -15,7 +15,7 @@ from sukkal.model import Edge, Message, Subscription
 from sukkal.operations import Body, Operation
 from sukkal.wire.checksum import checksum
 from sukkal.wire.media import Medium
-from sukkal.wire.shown import age, moment, popped
+from sukkal.wire.shown import age, moment, popped, subscription
 from sukkal.wire.status import status_of
 
 Rendered = tuple[int, Any]  # status, body
@@ -73,16 +73,6 @@ class _Queues(Struct):
     queues: list[_Queue]
 
 
-class _Subscription(Struct):
-    id: str
-    source: str
-    subscriber: str
-    ttl: int
-    age: int
-    options: dict[str, Any]
-    confirmed: bool
-
-
 class Failure(Struct):
     """What the body of a failed action says."""
 
@@ -110,7 +100,7 @@ def failed(operation: Operation, fields: dict[str, Any], error: ServiceError) ->
     status, text = status_of(error), error.message
     match error:
         case Conflict():
-            return status, f"Subscription {fields['queue']} not created."
+            return status, _not_created(fields["queue"])
         case NotFound() if operation.name == "messages.get_many":
             return 200, _Messages([])
         case NotFound():
@@ -124,6 +114,10 @@ def failed(operation: Operation, fields: dict[str, Any], error: ServiceError) ->
         case _:
             sentence = text
     return status, Failure(text, sentence)
+
+
+def _not_created(queue: str) -> str:
+    return f"Subscription {queue} not created."
 
 
 class Renderers:
@@ -254,17 +248,19 @@ class Renderers:
     def _subscriptions(
         self, _medium: Medium, ctx: Context, _request: r.ListSubscriptions, result: r.SubscriptionList
     ) -> Rendered:
-        return 200, {"subscriptions": [_shown(ctx, each) for each in result.subscriptions]}
+        return 200, {"subscriptions": [subscription(each, now=ctx.now) for each in result.subscriptions]}
 
     def _subscribed(
         self, _medium: Medium, _ctx: Context, request: r.CreateSubscription, result: r.SubscriptionCreated
     ) -> Rendered:
+        if not result.created:
+            return 409, _not_created(request.queue)
         return 201, {"subscription_id": result.id, "message": f"Subscription {request.queue} created."}
 
     def _subscription(
         self, _medium: Medium, ctx: Context, _request: r.GetSubscription, result: Subscription
     ) -> Rendered:
-        return 200, _shown(ctx, result)
+        return 200, subscription(result, now=ctx.now)
 
     def _unsubscribed(
         self, _medium: Medium, _ctx: Context, request: r.DeleteSubscription, _result: None
@@ -277,15 +273,3 @@ class Renderers:
         self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health | r.PooledHealth
     ) -> Rendered:
         return 200, result.document if isinstance(result, r.PooledHealth) else result
-
-
-def _shown(ctx: Context, found: Subscription) -> _Subscription:
-    return _Subscription(
-        found.id,
-        found.source,
-        found.subscriber,
-        found.ttl,
-        age(ctx.now, found.created),
-        found.options,
-        found.confirmed,
-    )

@@ -5,7 +5,7 @@ then core. Each fault is answered and ends the steps; none ends the connection.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -19,8 +19,8 @@ from sukkal.core.journal import Journal
 from sukkal.core.service import Service
 from sukkal.errors import InvalidBody, ServiceError
 from sukkal.limits import MAX_PROJECT, is_name
-from sukkal.operations import BY_NAME, Body, Operation
-from sukkal.wire import identity
+from sukkal.operations import TABLE, Body, Operation
+from sukkal.wire import identity, links
 from sukkal.wire.home import home_document
 from sukkal.wire.identity import NOBODY, ClientIds, RequestIds
 from sukkal.wire.media import UNREADABLE
@@ -68,6 +68,9 @@ class Reply(NamedTuple):
     data: bytes
 
 
+Answering = Callable[[Question], Awaitable[Reply]]
+
+
 class Refused(Exception):
     """A reply that is given before any operation is asked."""
 
@@ -93,9 +96,10 @@ class Responder:
         self._service = service
         self._clock = clock
         self._client_ids = client_ids or ClientIds()
-        self._request_ids = RequestIds()
-        self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *BY_NAME)}
-        self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in BY_NAME}
+        self.new_request_id = RequestIds().next
+        offered = [operation.name for operation in TABLE if operation.action]
+        self._took = {name: service.figures.of(TRANSPORT, name).took for name in (OTHER, *offered)}
+        self._took_waiting = {name: service.figures.of(TRANSPORT, name, waits=True).took for name in offered}
         self._journal = journal or Journal()
         self._admin_mode = admin_mode
         self._actions = vocabulary()
@@ -106,6 +110,11 @@ class Responder:
         self._renderers = Renderers(checksums=checksums).by_operation
         self._home = msgspec.json.decode(home_document(admin_mode=admin_mode, pooling=service.pooling))
         self._headers = {kind: _HeaderReader(kind) for kind in KINDS}
+        self.answer: Answering = self._answer  # the reply; whatever happens, there is one
+
+    def wrap_answers(self, wrap: Callable[[Answering], Answering]) -> None:
+        """Have every question answered through what `wrap` makes of `answer`."""
+        self.answer = wrap(self.answer)
 
     def read(self, frame: Frame, connection: str) -> Question | Reply:
         """What a frame asks of core, or the reply when it asks nothing. `connection` is the session's id."""
@@ -142,6 +151,8 @@ class Responder:
             ctx = self._context(action, headers, connection)
             if ("queue" in fields and not is_name(fields["queue"])) or len(ctx.project) > MAX_PROJECT:
                 raise identity.bad_name()
+            if headers.signed:
+                self._verify(headers, operation, ctx, fields)
             self._service.authorize(operation, ctx)
         except ServiceError as error:
             raise Refused(*failed(operation, fields, error)) from error
@@ -171,11 +182,24 @@ class Responder:
         return Context(
             project=project,
             client=client,
-            request_id=self._request_ids.next(),
+            request_id=self.new_request_id(),
             now=self._clock(),
-            roles=identity.roles(headers.roles.encode()) if isinstance(headers.roles, str) else NOBODY,
+            roles=(
+                identity.roles(headers.roles.encode())
+                if isinstance(headers.roles, str) and not headers.signed
+                else NOBODY
+            ),
+            signed=headers.signed,
             connection=connection,
         )
+
+    def _verify(self, headers: Headers, operation: Operation, ctx: Context, fields: dict[str, Any]) -> None:
+        """Refuse a pre-signed request unless its signature covers it; only messages are let out so."""
+        allowed = operation.name.startswith("messages.") and self._service.signer.allows(
+            headers.grant, operation.http[0], links.messages(fields["queue"]), ctx.project, ctx.now
+        )
+        if not allowed:
+            raise Refused(403, {"error": "Not authentified."})
 
     def _own(self, kind: Kind, action: Action) -> Reply:
         """What is answered without core."""
@@ -192,7 +216,7 @@ class Responder:
         """Whether this is a post that takes effect in the turn in which its answer is begun."""
         return question.posts and self._service.at_hand(question.ctx, question.fields["queue"])
 
-    async def answer(self, question: Question) -> Reply:
+    async def _answer(self, question: Question) -> Reply:
         """The reply; whatever happens, there is one."""
         kind, operation, ctx = question.kind, question.operation, question.ctx
         begun = perf_counter()

@@ -26,7 +26,7 @@ class RedisBackend:
         dialer = Dialer(options, durable=durable)
         self._servers: Servers = _KINDS[options.scheme](options, layout, dialer)
         self._waker = RedisWaker(self._servers, layout, options.timeout)
-        self.messages: Messages = RedisMessages(self._servers, layout, names)
+        self.messages: Messages = RedisMessages(self._servers, layout, names, dialer.figures)
         self.documents: Documents = RedisDocuments(self._servers, layout, names)
         self.waker: Waker = self._waker
         self.figures = dialer.figures

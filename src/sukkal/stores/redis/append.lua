@@ -1,5 +1,6 @@
--- KEYS[13] is there when somebody follows the queue, and the channel for that. ARGV[3] where a new sequence
--- starts, then for each message: id, content, expires, when its delay ends or "", claims so far. A message whose id is there already is left alone.
+-- KEYS[13] is there when somebody follows the queue, and the channel for that; KEYS[14] the note on it.
+-- ARGV[3] where a new sequence starts, then for each message: id, content, expires, when its delay ends or "",
+-- claims so far. A message whose id is there already is left alone. Answers the note.
 local followed = KEYS[13]
 local amount = (#ARGV - 3) / 5
 local told = call('EXISTS', followed) == 1
@@ -49,4 +50,4 @@ if added > 0 then
   call('HINCRBY', tally, 'total', added)
   call('ZADD', agenda, 'LT', soonest, queue)
 end
-return added
+return call('GET', KEYS[14])

@@ -92,9 +92,10 @@ class Cluster:
             return None
 
     async def ping(self) -> None:
-        """Every primary answers, and every slot has one."""
-        for address in set(self._home):
-            await self.call(self._home.index(address), command(b"PING"))
+        """Every slot has a primary, which serves its keys: one that thinks the cluster is down does not."""
+        one_of_each = {address: partition for partition, address in enumerate(self._home)}
+        for partition in one_of_each.values():
+            await self.call(partition, command(b"EXISTS", self._layout.tags[partition] + b"fence"))
 
     async def close(self) -> None:
         for task in (*self._chores, self._looking, self._reading):
@@ -166,7 +167,11 @@ class Cluster:
         return node
 
     async def _connect(self, address: Address) -> Link:
-        return await self._dialer.link(address, self._fence(address))
+        try:
+            return await self._dialer.link(address, self._fence(address))
+        except Exception:
+            self._look_soon()  # another may have taken over, which the next call should find
+            raise
 
     def _fence(self, address: Address) -> bytes:
         partition = self._home.index(address) if address in self._home else 0
@@ -202,7 +207,8 @@ class Cluster:
 
     def _take(self, slots: Reply, told_by: Address) -> None:
         served: list[Address | None] = [None] * SLOTS
-        for first, last, primary, *_ in slots:
+        for first, last, primary, *replicas in slots:
+            self._dialer.expect_heirs(len(replicas))
             host = primary[0].decode() if primary[0] else told_by[0]
             served[first : last + 1] = [(host, primary[1])] * (last + 1 - first)
         self._home = [served[slot] for slot in _SLOT_OF]

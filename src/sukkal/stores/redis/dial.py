@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 _ADVICE: Final = (
     "Set appendonly yes and appendfsync always, or min_replicas in the store's URI, for durable writes."
 )
+_FORGETFUL: Final = (
+    "it keeps no log: restarted before a replica takes over, it is empty, and its replicas with it. "
+    "Set appendonly yes for durable writes."
+)
 _UNKNOWN: Final = f"its durability is not known, since CONFIG is not permitted, and so not claimed. {_ADVICE}"
 _WEAKNESS: Final = {
     "off": f"it keeps no log: a crash loses everything since its last snapshot. {_ADVICE}",
@@ -31,10 +35,23 @@ class Unfit(Exception):
 
 
 class _Facts(Struct, frozen=True):
-    """What a server says of its configuration; None when that is not for us to read."""
+    """What a server says of itself; None when that is not for us to read."""
 
     appendfsync: str | None = None  # "off" without a log
     policy: str | None = None
+    replicas: int = 0  # that are connected to it
+
+
+class _Ear(Link):
+    """A connection that hears what is published."""
+
+    def __init__(self, heard: Callable[[bytes], None], *, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        self._heard = heard
+
+    def pushed(self, message: list[Reply]) -> None:
+        if message[0] == b"message":
+            self._heard(message[2])
 
 
 class Dialer:
@@ -48,13 +65,34 @@ class Dialer:
         self._options = options
         self._warn = durable
         self._warned: dict[Address, str] = {}
-        self._safe: dict[Address, bool] = {}
+        self._logs: dict[Address, str | None] = {}  # how each server syncs its log, as in `_Facts`
+        self._heirs = 0
+
+    def expect_heirs(self, count: int) -> None:
+        """Note how many replicas of a primary may take over from it. The most ever noted counts: one that is
+        away may come back, without what was written meanwhile.
+        """
+        self._heirs = max(self._heirs, count)
 
     def durable(self, addresses: set[Address]) -> bool:
         """Whether all these servers keep what they acknowledge through a crash of the machine."""
-        if self._options.min_replicas:
-            return True
-        return bool(addresses) and all(self._safe.get(address, False) for address in addresses)
+        return bool(addresses) and not any(self._weakness(address) for address in addresses)
+
+    def _weakness(self, address: Address) -> str | None:
+        """Why a server may lose what it has acknowledged."""
+        wanted = self._options.min_replicas
+        if self._heirs > wanted:
+            return (
+                f"{self._heirs} replicas may take over from it and {wanted} must have a write: a failover "
+                f"may lose the last writes. Set min_replicas={self._heirs} in the store's URI for durable "
+                "writes."
+            )
+        log_is = self._logs.get(address)
+        if log_is == "always" or (wanted and log_is != "off"):
+            return None
+        if wanted:
+            return _FORGETFUL
+        return _WEAKNESS.get(log_is or "", _UNKNOWN)
 
     async def link(self, address: Address, fence: bytes) -> Link:
         """A connection for calls, to a server that has been looked at and has the scripts.
@@ -111,6 +149,17 @@ class Dialer:
         finally:
             link.close()
 
+    async def ear(self, sentinel: Address, heard: Callable[[bytes], None], *channels: bytes) -> Link:
+        """A connection on which `heard` is called with what a sentinel says on these channels."""
+        options = self._options
+
+        def make() -> Link:
+            return _Ear(heard, timeout=options.timeout)
+
+        link, _ = await self._introduce(sentinel, make, options.sentinel_user, options.sentinel_password)
+        link.say(command(b"SUBSCRIBE", *channels))
+        return link
+
     async def _introduce(
         self, address: Address, make: Callable[[], Link], user: str, password: str
     ) -> tuple[Link, str]:
@@ -139,25 +188,37 @@ class Dialer:
                 f"its maxmemory-policy is {facts.policy}, so it would throw messages away when memory runs "
                 "short. Set it to noeviction."
             )
-        self._safe[address] = facts.appendfsync == "always"
-        if self._safe[address] or self._options.min_replicas or not self._warn:
-            return
-        warning = _WEAKNESS.get(facts.appendfsync or "", _UNKNOWN)
-        if self._warned.get(address) != warning:
+        self._logs[address] = facts.appendfsync
+        if self._options.min_replicas or self._options.in_group:
+            self.expect_heirs(facts.replicas)
+        warning = self._weakness(address)
+        if warning is not None and self._warn and self._warned.get(address) != warning:
             self._warned[address] = warning
             log.warning("Redis at %s:%d: %s", *address, warning)
 
 
 async def _facts(link: Link) -> _Facts:
     names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
+    asked = [command(b"CONFIG", b"GET", name) for name in names]
+    *answers, role = await asyncio.gather(
+        *[_unless_refused(link, each) for each in (*asked, command(b"ROLE"))]
+    )
+    replicas = 0 if role is None else len(role[2])
     try:
-        answers = await asyncio.gather(*[link.send(command(b"CONFIG", b"GET", name)) for name in names])
         appendonly, appendfsync, policy = [
             answer[name].decode() for answer, name in zip(answers, names, strict=True)
         ]
-    except (Refused, KeyError):
-        return _Facts()
-    return _Facts(appendfsync=appendfsync if appendonly == "yes" else "off", policy=policy)
+    except (TypeError, KeyError):
+        return _Facts(replicas=replicas)
+    log_is = appendfsync if appendonly == "yes" else "off"
+    return _Facts(appendfsync=log_is, policy=policy, replicas=replicas)
+
+
+async def _unless_refused(link: Link, packed: bytes) -> Reply:
+    try:
+        return await link.send(packed)
+    except Refused:
+        return None
 
 
 async def load_scripts(link: Link) -> None:

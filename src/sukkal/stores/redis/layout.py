@@ -30,6 +30,7 @@ Of a queue (ids are those of its messages):
     p   string      for seconds: what a pop has taken out, until its caller has it
     f   string      empty, for a minute: some process follows the queue, and is told of each message on the
                     channel of the same name
+    k   string      the note on the queue, when there is one; stays when the queue is purged
 
 Of a shelf (kind and project, written like project and name above):
 
@@ -42,7 +43,8 @@ Of a partition:
 
     agenda  sorted set  queues ("q" and name) and shelves ("s" and name) by a time before which nothing in
                         them lapses, ends or expires: what the sweep goes by
-    tally   hash        "total" and "held": messages of all its queues
+    tally   hash        "total" and "held": messages of all its queues; a queue, as on the agenda: how many of
+                        its messages have expired since a sweep told of that
 
 No key name and no value is ever part of a script's text. Times are decimal texts that mean the same double
 here and there; places stay below 2^53 until the year 4800.
@@ -83,7 +85,7 @@ def command(*arguments: bytes) -> bytes:
 class Home:
     """Where one queue or shelf is kept: partition, keys and name on the agenda, ready to be sent."""
 
-    __slots__ = ("followed", "keys", "letter", "member", "name", "partition", "tag")
+    __slots__ = ("followed", "keys", "letter", "looked_at", "member", "name", "noted", "partition", "tag")
 
     def __init__(
         self, tag: bytes, partition: int, kinds: tuple[bytes, ...], letter: bytes, name: bytes
@@ -93,12 +95,19 @@ class Home:
         self.letter = letter
         self.name = name
         self.followed = b"%bf:%b" % (tag, name)
+        self.noted = b"%bk:%b" % (tag, name)
+        self.looked_at = bulk((self.followed, self.noted))  # by appends
         keys = [tag + kind + name for kind in kinds]
         keys.append(tag + b"agenda")
         if letter == b"q":
             keys.append(tag + b"tally")
         self.keys = bulk(keys)
         self.member = bulk((letter + name,))
+
+    @property
+    def project(self) -> str:
+        first, _, _ = self.name.partition(b"/")
+        return first.decode("utf-8", "surrogatepass").replace("%2F", "/").replace("%25", "%")
 
 
 class Layout:

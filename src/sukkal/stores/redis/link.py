@@ -24,6 +24,9 @@ from sukkal.tally import StoreFigures
 MOST_UNDER_WAY = 20_000  # commands
 MOST_BYTES = 64 * 1024 * 1024  # of them
 
+# What a server says to a WAIT when it has become a replica: what was written before it may be gone or not.
+_DEMOTED = ("UNBLOCKED", "ERR")
+
 Reply = Any  # bytes, int, None, or a list of these
 
 
@@ -273,6 +276,8 @@ class _Replicas:
             )
 
     def set_exception(self, exception: Exception, /) -> None:
+        if isinstance(exception, Refused) and exception.code in _DEMOTED:
+            exception = Lost()
         for write in self._writes:
             if not write.done():
                 write.set_exception(exception)

@@ -14,6 +14,7 @@ from sukkal.stores.redis import scripts
 from sukkal.stores.redis.layout import (
     Home,
     Layout,
+    bulk,
     command,
     content,
     first_place,
@@ -28,6 +29,7 @@ from sukkal.stores.redis.link import Reply
 from sukkal.stores.redis.node import ignore
 from sukkal.stores.redis.scripts import Script
 from sukkal.stores.redis.servers import Servers
+from sukkal.tally import StoreFigures
 
 SWEPT_AT_ONCE = 64  # queues and shelves looked at in one sweep
 LARGEST_PLACE = 2**53
@@ -47,15 +49,17 @@ class Names:
 
 
 class RedisMessages:
-    def __init__(self, servers: Servers, layout: Layout, names: Names) -> None:
+    def __init__(self, servers: Servers, layout: Layout, names: Names, figures: StoreFigures) -> None:
         self._servers = servers
         self._layout = layout
         self._name = names
+        self._figures = figures
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
-        if not batch:
-            return
+    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         home = self._layout.queue(queue)
+        if not batch:
+            note = await self._servers.call(home.partition, command(b"GET", home.noted))
+            return None if note is None else note.decode()
         arguments = [b"", first_place(batch[0].created)]
         for m in batch:
             arguments += (
@@ -65,8 +69,9 @@ class RedisMessages:
                 number(m.visible) if m.visible > m.created else b"",
                 b"%d" % m.claim_count,
             )
-        packed = scripts.APPEND.on(home, *arguments, key=home.followed)
-        await self._servers.call(home.partition, packed, write=True)
+        packed = scripts.APPEND.on(home, *arguments, more=home.looked_at)
+        note = await self._servers.call(home.partition, packed, write=True)
+        return None if note is None else note.decode()
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -148,7 +153,7 @@ class RedisMessages:
     async def pop(self, queue: QueueKey, *, limit: int, now: float) -> list[Message]:
         home = self._layout.queue(queue)
         receipt = b"%bp:%b" % (home.tag, self._name())
-        popped = await self._settled(scripts.POP, home, number(now), b"%d" % limit, key=receipt)
+        popped = await self._settled(scripts.POP, home, number(now), b"%d" % limit, more=bulk((receipt,)))
         if popped[0]:
             noted = self._servers.send(home.partition, command(b"UNLINK", receipt))
             if noted is not None:
@@ -182,6 +187,15 @@ class RedisMessages:
         home = self._layout.queue(queue)
         await self._servers.call(home.partition, scripts.PURGE.on(home, b""), write=True)
 
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        home = self._layout.queue(queue)
+        await self._servers.call(home.partition, command(b"SET", home.noted, note.encode()), write=True)
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        home = self._layout.queue(queue)
+        packed = scripts.UNMARK.on(home, b"", note.encode(), more=bulk((home.noted,)))
+        return bool(await self._servers.call(home.partition, packed, write=True))
+
     async def volume(self, *, now: float) -> Stats:
         tallies = await self._servers.everywhere(
             [command(b"HMGET", tag + b"tally", b"total", b"held") for tag in self._layout.tags]
@@ -204,16 +218,18 @@ class RedisMessages:
         swept = 0
         for home in due[:SWEPT_AT_ONCE]:
             script = scripts.SWEEP if home.letter == b"q" else scripts.SWEEP_DOCUMENTS
-            done, _ = await self._servers.call(home.partition, script.on(home, until))
+            done, _, *told = await self._servers.call(home.partition, script.on(home, until))
+            if told and told[0]:
+                self._figures.count_expired(home.project, told[0])
             swept += done
         # What was looked at in vain has been taken off the agenda: there may be more behind it.
         return swept or (1 if len(due) > SWEPT_AT_ONCE else 0)
 
     async def _settled(
-        self, script: Script, home: Home, *arguments: bytes, key: bytes = b"", write: bool = True
+        self, script: Script, home: Home, *arguments: bytes, more: bytes = b"", write: bool = True
     ) -> Reply:
         """The answer of a script that settles first what time has brought, some of it in each call."""
-        packed = script.on(home, *arguments, key=key)
+        packed = script.on(home, *arguments, more=more)
         while True:
             reply = await self._servers.call(home.partition, packed, write=write)
             if reply != _AGAIN:

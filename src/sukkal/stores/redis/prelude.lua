@@ -73,10 +73,12 @@ local function let_go(ids, states)
 end
 
 -- To be called when messages were taken out. An empty queue leaves nothing behind but, for a while, its
--- sequence, on which the order of markers rests.
+-- sequence, on which the order of markers rests; and what the sweep is still to tell of.
 local function tidy()
   if call('EXISTS', content) == 0 then
-    call('ZREM', agenda, queue)
+    if call('HEXISTS', tally, queue) == 0 then
+      call('ZREM', agenda, queue)
+    end
     call('EXPIRE', sequence, RETAINED)
   end
 end
@@ -123,6 +125,8 @@ local function settle()
     ids = call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, STEP - done)
     if #ids > 0 then
       drop(ids)
+      call('HINCRBY', tally, queue, #ids)
+      call('ZADD', agenda, now, queue) -- the sweep is to tell of them
       done = done + #ids
     end
   end

@@ -18,14 +18,14 @@ class Script:
         self._call = bulk((b"EVALSHA", digest, b"%d" % keys))
         self._fixed = 3 + keys + 1  # arguments of the command that are not in `arguments`
 
-    def on(self, home: Home, *arguments: bytes, key: bytes = b"") -> bytes:
-        """The command that calls it on a queue or shelf; `key` is what is not one of the home's."""
+    def on(self, home: Home, *arguments: bytes, more: bytes = b"") -> bytes:
+        """The command that calls it on a queue or shelf; `more` keys, packed, besides the home's."""
         return b"".join(
             (
                 b"*%d\r\n" % (self._fixed + len(arguments)),
                 self._call,
                 home.keys,
-                bulk((key,)) if key else b"",
+                more,
                 home.member,
                 bulk(arguments),
             )
@@ -40,7 +40,7 @@ def _of_shelves(name: str) -> Script:
     return Script(_DIRECTORY / "shelf", name, 5)
 
 
-APPEND = _of_queues("append", 13)
+APPEND = _of_queues("append", 14)
 PAGE = _of_queues("page")
 FETCH = _of_queues("fetch")
 CLAIM = _of_queues("claim")
@@ -53,6 +53,7 @@ END_DELAYS = _of_queues("end_delays")
 NEXT_DUE = _of_queues("next_due")
 STATS = _of_queues("stats")
 PURGE = _of_queues("purge")
+UNMARK = _of_queues("unmark", 13)
 SWEEP = _of_queues("sweep")
 
 PUT_DOCUMENT = _of_shelves("put")

@@ -1,6 +1,7 @@
 """How a call gets to the right server: with one server, or with the one that sentinels say is the master."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -153,29 +154,83 @@ class OneServer:
 class SentinelGroup(OneServer):
     """All partitions on the master of a group. Sentinels are asked for it before each attempt to connect.
 
-    A server that is master no longer ends our connections, by Sentinel's doing, or refuses the write.
+    Sentinels may promote another while the old master lives, and tell that some ten seconds later; what it
+    takes until then is lost. So we listen to all sentinels, and leave the old master when one says so.
     """
 
     def __init__(self, options: Options, layout: Layout, dialer: Dialer) -> None:
         self._sentinels = list(options.addresses)
         self._service = options.service
+        self._chores: set[asyncio.Task[None]] = set()
+        self._sentries = [self._sentry(sentinel) for sentinel in self._sentinels]
         super().__init__(options, layout, dialer)
 
     def _named(self, options: Options) -> str:
         return f"The master of {options.service!r}"
 
+    async def close(self) -> None:
+        for sentry in self._sentries:
+            await sentry.close()
+        for chore in self._chores:
+            chore.cancel()
+        await super().close()
+
     async def _find(self) -> Address:
-        asked = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
         reasons = []
         for sentinel in list(self._sentinels):
             try:
-                found = await self._dialer.ask(sentinel, asked, sentinel=True)
+                found = await self._ask(sentinel)
             except (OSError, TimeoutError, Lost, Refused) as exc:
                 reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]}: {said(exc)}")
                 continue
             if found is not None:
-                self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)  # who has answered is asked first
-                return found[0].decode(), int(found[1])
+                await self._count_heirs(sentinel)
+                self._prefer(sentinel)  # who has answered is asked first
+                return found
             reasons.append(f"the sentinel {sentinel[0]}:{sentinel[1]} knows no such service")
         raise StoreUnavailable("; ".join(reasons))
+
+    async def _ask(self, sentinel: Address) -> Address | None:
+        asked = command(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
+        found = await self._dialer.ask(sentinel, asked, sentinel=True)
+        return None if found is None else (found[0].decode(), int(found[1]))
+
+    def _prefer(self, sentinel: Address) -> None:
+        self._sentinels.remove(sentinel)
+        self._sentinels.insert(0, sentinel)
+
+    async def _count_heirs(self, sentinel: Address) -> None:
+        """Sentinels also know replicas that are away, as the master does not."""
+        with contextlib.suppress(OSError, TimeoutError, Lost, Refused, KeyError):
+            known = command(b"SENTINEL", b"MASTER", self._service.encode())
+            facts = await self._dialer.ask(sentinel, known, sentinel=True)
+            self._dialer.expect_heirs(int(facts[b"num-slaves"]))
+
+    # --- hearing of a new master ---------------------------------------------------------------------
+
+    def _sentry(self, sentinel: Address) -> Node:
+        def heard(event: bytes) -> None:
+            if self._service.encode() in event.split(b" "):
+                self._check_soon(sentinel)
+
+        async def connect() -> Link:
+            link = await self._dialer.ear(sentinel, heard, b"+promoted-slave", b"+switch-master")
+            self._check_soon(sentinel)  # there may have been news before we listened
+            return link
+
+        return Node(f"The sentinel {sentinel[0]}:{sentinel[1]}", connect)
+
+    def _check_soon(self, sentinel: Address) -> None:
+        chore = asyncio.create_task(self._check(sentinel))
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
+
+    async def _check(self, sentinel: Address) -> None:
+        """Leave our master if a sentinel knows another."""
+        with contextlib.suppress(OSError, TimeoutError, Lost, Refused):
+            found = await self._ask(sentinel)
+            link = self._node.link
+            if found is not None and found != self._address and link is not None:
+                log.warning("%s is %s:%d now", self._node.name, *found)
+                self._prefer(sentinel)
+                link.close()

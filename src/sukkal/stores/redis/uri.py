@@ -48,6 +48,11 @@ class Options(Struct, frozen=True, kw_only=True):
         servers = ",".join(sorted(f"{host.lower()}:{port}" for host, port in self.addresses))
         return f"redis {servers} {self.service} {self.database} {self.prefix}"
 
+    @property
+    def in_group(self) -> bool:
+        """Whether servers take over from each other by themselves."""
+        return self.scheme in ("redis+sentinel", "redis+cluster")
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Raises OSError when a file cannot be read."""
         if not self.tls:

@@ -44,7 +44,7 @@ class Database:
     def __init__(self, path: Path, *, durable: bool, vfs: str | None = None) -> None:
         """Raises apsw.Error when the file cannot be opened, UnusableFile when it is not for us."""
         self.durable = durable
-        self.figures = StoreFigures(expired=0)
+        self.figures = StoreFigures()
         self.before_commit: Step = _nothing  # writes what the drivers keep in memory meanwhile
         self.after_rollback: Step = _nothing  # forgets it, since the file does not have it
         self._path = path
@@ -58,6 +58,7 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._connection = self._open()
         self.execute: Step = self._connection.execute
+        self.insert: Step = self._connection.cursor().execute  # for what has no rows: no cursor for each call
         self.executemany: Step = self._connection.executemany
         self.changes = self._connection.changes
         self.total_changes = self._connection.total_changes

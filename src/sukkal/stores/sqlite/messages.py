@@ -10,6 +10,7 @@ from sukkal.model import Edge, Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.local_waker import LocalWaker
 from sukkal.stores.sqlite.boxes import Box, Boxes
 from sukkal.stores.sqlite.database import Database
+from sukkal.stores.sqlite.marks import Marks
 from sukkal.stores.sqlite.pages import Pages
 from sukkal.stores.sqlite.schema import LISTED, SEQUENCE_BITS, SEQUENCE_MASK
 
@@ -104,16 +105,18 @@ class SqliteMessages:
         self._waker = waker
         self._execute: Callable[..., Any] = database.execute
         self._boxes = Boxes(database)
+        self._marks = Marks(database)
+        database.after_rollback = self._forget
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
         stored = self._database.write(self._append, queue, batch)
         if self._waker.follows(queue):
             stored.add_done_callback(lambda stored: self._tell(queue, batch, stored))
         return stored
 
-    def _tell(self, queue: QueueKey, batch: Sequence[Message], stored: asyncio.Future[None]) -> None:
+    def _tell(self, queue: QueueKey, batch: Sequence[Message], stored: asyncio.Future[str | None]) -> None:
         if not stored.cancelled() and stored.exception() is None:
             self._waker.appended(queue, batch)
 
@@ -196,6 +199,18 @@ class SqliteMessages:
     async def purge(self, queue: QueueKey) -> None:
         await self._database.write(self._purge, queue)
 
+    async def mark(self, queue: QueueKey, note: str) -> None:
+        await self._database.write(self._marks.put, queue, note)
+
+    async def unmark(self, queue: QueueKey, note: str) -> bool:
+        removed: bool = await self._database.write(self._marks.remove, queue, note)
+        return removed
+
+    def _forget(self) -> None:
+        """Have nothing in memory of what was undone."""
+        self._boxes.forget()
+        self._marks.load()
+
     async def volume(self, *, now: float) -> Stats:
         held = self._boxes.held
         return Stats(free=self._boxes.total - held, claimed=held)
@@ -206,7 +221,7 @@ class SqliteMessages:
 
     # --- adding --------------------------------------------------------------------------------------
 
-    def _append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    def _append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
         box = self._boxes.obtain(queue)
         rows, listed = [], []
         for m in batch:
@@ -220,7 +235,7 @@ class SqliteMessages:
                 box.last = place
             rows.append((place, box.id, m.id, m.ttl, m.created, m.visible, m.expires, m.client, m.body))
         if len(rows) == 1:
-            self._execute(INSERT, rows[0])
+            self._database.insert(INSERT, rows[0])
             added = self._database.changes()
         else:
             before = self._database.total_changes()
@@ -230,6 +245,7 @@ class SqliteMessages:
         for place, m in listed:
             delayed += self._list(box, place, m)
         self._boxes.append(box, added, delayed)
+        return self._marks.get(queue)
 
     def _list(self, box: Box, place: int, m: Message) -> bool:
         """Note where a new message belongs that is not part of the tail; whether it is delayed.
@@ -585,7 +601,7 @@ class SqliteMessages:
             box = self._boxes.by_number(number)
             if box is not None:
                 self._remove(box, places)
-                self._database.figures.count_expired(len(places))
+                self._database.figures.count_expired(box.key.project, len(places))
             else:  # dead, so nobody counts them
                 for table in _TABLES:
                     self._delete_places(table, places)

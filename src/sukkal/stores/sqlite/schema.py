@@ -17,6 +17,7 @@ while it is empty, and a claim or pop moves it to the first message that it find
     held     places under a lease, or whose lease lapsed at `due` and were not yet moved back to ready
     delayed  places that become claimable at `due`, or did and were not yet moved to ready
     lease    what a claim was given; rows go with their last message, or after they lapsed
+    mark     notes on queues, all of which are in memory too
     document the control plane's records
     meta     `schema`: version of this form; `sequence`: numbers below it may have been used
 
@@ -109,6 +110,14 @@ MIGRATIONS = [
     f"""
     ALTER TABLE box ADD COLUMN tail INTEGER NOT NULL DEFAULT 0;
     UPDATE box SET tail = (id << {SEQUENCE_BITS}) + (SELECT value FROM meta WHERE key = 'sequence');
+    """,
+    """
+    CREATE TABLE mark (
+        project TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        note    TEXT NOT NULL,
+        PRIMARY KEY (project, name)
+    ) WITHOUT ROWID;
     """,
 ]
 

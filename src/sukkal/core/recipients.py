@@ -1,0 +1,103 @@
+"""Whom deliveries go to, and what becomes of those that fail for good."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from sukkal.core.attributes import DEAD_LETTER_QUEUE, DEAD_LETTER_TTL, Attributes
+from sukkal.core.catalog import Catalog
+from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.confirmation import Confirmation
+from sukkal.core.deliveries import Parked, Told
+from sukkal.core.messages import Messages
+from sukkal.core.subscriptions import Subscriptions
+from sukkal.limits import is_name
+from sukkal.model import Message, QueueKey, Subscription
+
+DEAD_LETTER = "DeliveryFailure"
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """The body of a dead letter: what was not delivered, to whom, and why."""
+
+    kind: str = msgspec.field(name="Message_Type", default=DEAD_LETTER)
+    queue: str = msgspec.field(name="queue_name")
+    subscription_id: str
+    subscriber: str
+    reason: str
+    attempts: int
+    time: str  # of the last attempt, or of giving up
+    notification: Raw
+
+
+class Recipients:
+    def __init__(
+        self,
+        catalog: Catalog,
+        subscriptions: Subscriptions,
+        confirmation: Confirmation,
+        messages: Messages,
+        cipher: Cipher,
+    ) -> None:
+        self.awaited = confirmation.awaited
+        self.outside = subscriptions.outside
+        self.find = subscriptions.find
+        self.forget = subscriptions.forget
+        self._catalog = catalog
+        self._messages = messages
+        self._cipher = cipher
+
+    async def metadata(self, key: QueueKey, *, now: float) -> Mapping[str, Any]:
+        """What is set of a queue; nothing when it has gone."""
+        entry = await self._catalog.get(key, now=now)
+        return entry.queue.metadata if entry else {}
+
+    def body(self, told: Told) -> bytes:
+        """The message's body as it was sent. Raises Unavailable when it cannot be read."""
+        return self._opened(told.id, told.body)
+
+    def text(self, parked: Parked) -> bytes:
+        """What stands in place of a message."""
+        return self._opened(parked.id, parked.text)
+
+    def _opened(self, id_: str, body: bytes) -> bytes:
+        stored = Message(id=id_, body=body, ttl=0, created=0, visible=0, expires=0)
+        return self._messages.opened([stored])[0].body
+
+    async def bury(
+        self, parked: Parked, subscription: Subscription, notification: bytes, reason: str, *, now: float
+    ) -> bool:
+        """Put a delivery that failed into its dead letter queue; False when it has none.
+
+        Doing so again leaves one letter.
+        """
+        if parked.directed or parked.dead:
+            return False
+        metadata = await self.metadata(parked.key, now=now)
+        target = subscription.options.get(DEAD_LETTER_QUEUE) or metadata.get(DEAD_LETTER_QUEUE)
+        if not isinstance(target, str) or not is_name(target) or target == parked.queue:
+            return False
+        letter = msgspec.json.encode(
+            Failure(
+                queue=parked.key.title,
+                subscription_id=subscription.id,
+                subscriber=subscription.subscriber,
+                reason=reason,
+                attempts=parked.attempts,
+                time=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                notification=Raw(notification),
+            )
+        )
+        secret = (parked.message.body if parked.message else parked.text)[:1] == bytes([SEALED])
+        own_ttl = metadata.get(DEAD_LETTER_TTL)
+
+        def batch(queue: Attributes) -> list[Message]:
+            ttl = own_ttl or queue.default_ttl
+            body = self._cipher.seal(letter, parked.id) if secret or queue.encrypt else letter
+            return [Message(id=parked.id, body=body, ttl=ttl, created=now, visible=now, expires=now + ttl)]
+
+        await self._messages.append(QueueKey(parked.project, target), batch, now=now, dead=True)
+        return True

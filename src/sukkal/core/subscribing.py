@@ -1,0 +1,100 @@
+"""What a subscription may be: its subscriber, its options, its ttl; as a caller gives them, unchecked."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec import UNSET, Struct, UnsetType
+
+from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
+from sukkal.errors import Invalid
+from sukkal.limits import Limits, is_name
+
+INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and need no leave
+ORDERED = "ordered"  # options
+BATCH = "batch"
+FILTER = "filter"
+MOST_BATCHED = 100  # notifications in one delivery
+
+Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
+CheckFilter = Callable[[Any], object]  # raises Invalid, saying what is wrong with a filter
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """What is to be different in a subscription."""
+
+    subscriber: str | UnsetType = UNSET
+    ttl: int | UnsetType = UNSET
+    options: dict[str, Any] | UnsetType = UNSET
+
+
+class Rules:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        schemes: Collection[str],
+        checks: Mapping[str, Check],
+        check_filter: CheckFilter | None = None,
+    ) -> None:
+        """`schemes` that outside subscribers may have; `checks` of URIs, by scheme."""
+        self._limits = limits
+        self._schemes = list(schemes)
+        self._checks = checks
+        self._check_filter = check_filter
+
+    def check_subscriber(self, subscriber: Any) -> str:
+        """The URI of somebody who can be subscribed."""
+        if not isinstance(subscriber, str):
+            raise Invalid("Subscriber must be a URI.")
+        try:
+            scheme = urlsplit(subscriber).scheme
+        except ValueError:
+            scheme = ""
+        if scheme not in self._schemes and not (scheme in INSIDE and scheme in self._checks):
+            raise Invalid(
+                f"The subscriber type of subscription must be supported in the list {self._schemes}."
+            )
+        if scheme in self._checks:
+            self._checks[scheme](subscriber)
+        return subscriber
+
+    def check_options(self, options: Any) -> dict[str, Any]:
+        """The options of a subscription."""
+        if not isinstance(options, dict):
+            raise Invalid("Options must be a dict.")
+        if options.get(RETRY_POLICY):
+            check_retry_policy(options[RETRY_POLICY])
+        target = options.get(DEAD_LETTER_QUEUE)
+        if target is not None and not (isinstance(target, str) and is_name(target)):
+            raise Invalid(f"{DEAD_LETTER_QUEUE} must be the name of a queue, or null.")
+        if not isinstance(options.get(ORDERED) or False, bool):
+            raise Invalid(f"{ORDERED} must be boolean.")
+        batch = options.get(BATCH)
+        if batch is not None and not (type(batch) is int and 1 <= batch <= MOST_BATCHED):
+            raise Invalid(f"{BATCH} must be an integer of at least 1 and no greater than {MOST_BATCHED}.")
+        if self._check_filter is not None and options.get(FILTER) is not None:
+            self._check_filter(options[FILTER])
+        return options
+
+    def check_ttl(self, ttl: Any, now: float) -> int:
+        """The ttl, in seconds."""
+        if not isinstance(ttl, int):
+            raise Invalid("TTL must be an integer.")
+        self._limits.check_subscription_ttl(ttl, now)
+        return int(ttl)
+
+    def changes(self, document: Any, now: float) -> Changes:
+        """Those that a request asks for; null asks for none, as does what is not there."""
+        if isinstance(document, list):
+            raise Invalid("Subscriptions must be a dict.")
+        if not document:
+            raise Invalid("No subscription to create.")
+        asked = {name: document[name] for name in Changes.__struct_fields__ if document.get(name) is not None}
+        if "subscriber" in asked:
+            self.check_subscriber(asked["subscriber"])
+        if "options" in asked:
+            self.check_options(asked["options"])
+        if "ttl" in asked:
+            self.check_ttl(asked["ttl"], now)
+        return Changes(**asked)

@@ -1,0 +1,183 @@
+"""Which addresses the service may connect to on behalf of tenants.
+
+Public unicast addresses only, besides what the operator allows: a tenant must not reach through us what is
+behind us. IPv6 forms that stand for an IPv4 address (mapped, translated, tunnelled) are refused whatever they
+stand for, for who knows where a router takes them.
+
+Source: IANA's registries of special-purpose addresses for IPv4 and IPv6, kept here as a table because what
+`ipaddress` calls global depends on the version of Python.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Lookup = Callable[
+    [str], Awaitable[Sequence[str]]
+]  # a host's name → its addresses; OSError when there are none
+
+LOOKUPS = 16  # names looked up at once
+
+_NOT_PUBLIC_4 = [
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network; the unspecified address, which connects to loopback
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by carriers (CGNAT); a cloud's metadata too
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # a cloud's host agent, at an address that looks public
+        "169.254.0.0/16",  # link-local; metadata of most clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+]
+
+# Outside of it: unspecified, loopback, mapped and compatible IPv4, NAT64, discard, segment routing, unique
+# local (and metadata of a cloud), link-local, site-local, multicast.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NOT_PUBLIC_6 = [
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+]
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # followed by the IPv4 address
+
+_NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
+
+
+class ForbiddenAddress(OSError):
+    """The service does not connect there; the text says so without naming the address."""
+
+    def __init__(self) -> None:
+        super().__init__("the host has an address that this service does not connect to")
+
+
+class OddAddress(ValueError):
+    """A host that some programs read as an IPv4 address, and that is not written as one."""
+
+
+def literal(host: str) -> Address | None:
+    """The address that a URI's host is, without brackets; None for a name.
+
+    Raises OddAddress for an IPv4 address in decimal, octal, hexadecimal or short form.
+    """
+    if ":" in host:
+        try:
+            return IPv6Address(host)
+        except AddressValueError as exc:
+            raise OddAddress from exc
+    last = host.rstrip(".").rpartition(".")[2]
+    if not _NUMBER.fullmatch(last):
+        return None
+    try:
+        return IPv4Address(host)
+    except AddressValueError as exc:
+        raise OddAddress from exc
+
+
+class Addresses:
+    """Judges addresses: public ones pass, and those of the networks an operator allows."""
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        """`allowed` are networks, such as 10.0.0.0/8; ValueError for what is none."""
+        self._allowed = [ip_network(network) for network in allowed]
+
+    def permits(self, address: Address) -> bool:
+        if isinstance(address, IPv6Address) and address.scope_id is not None:
+            return False
+        return any(address in network for network in self._allowed) or is_public(address)
+
+    def check(self, address: str) -> None:
+        """Raise ForbiddenAddress unless this, as text, is an address that may be connected to."""
+        try:
+            permitted = self.permits(ip_address(address))
+        except ValueError as exc:
+            raise ForbiddenAddress from exc
+        if not permitted:
+            raise ForbiddenAddress
+
+
+def is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC_4)
+    return (
+        address in _GLOBAL_UNICAST
+        and not any(address in network for network in _NOT_PUBLIC_6)
+        and int(address) >> 32 & 0xFFFF_FFFF not in _ISATAP
+    )
+
+
+class CheckedResolver(AbstractResolver):
+    """Finds addresses by name, and gives out none unless all of them may be connected to."""
+
+    def __init__(self, addresses: Addresses, lookup: Lookup) -> None:
+        self._addresses = addresses
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = list(dict.fromkeys(await self._lookup(host)))
+        if not found:
+            raise OSError("the host has no address")
+        for address in found:
+            self._addresses.check(address)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+class SystemLookup:
+    """Asks the machine's resolver, in threads of its own: names that take long hold up nothing else."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+
+    async def __call__(self, name: str) -> list[str]:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, _ask, name)
+        return [str(address[0]) for *_, address in found]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(name: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+    return list(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))

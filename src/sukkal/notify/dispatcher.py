@@ -1,0 +1,420 @@
+"""Brings deliveries from the store to the subscribers.
+
+Each process has one dispatcher. It takes up jobs under a lease, finds the subscriptions they are for, and
+tries each delivery once. What could not be delivered is parked in the store until it is due again, when any
+process takes it up the same way. A job is deleted once each of its deliveries has been made, parked or given
+up, so a receiver that hangs delays nobody: it holds a place in memory, for as long as its deliverer has
+patience.
+
+    job ──▶ one delivery for each subscription ──▶ delivered
+                 ▲                    │
+                 │ when due           ├── failed, to be tried again ──▶ parked
+                 └────── parked ◀─────┘
+                                      └── failed for good ──▶ dead letter queue, if there is one
+
+Leases are renewed while work lasts. When the process dies they lapse, and others repeat what was not
+finished. While the store cannot be reached, what was done is kept in mind, and nothing more is taken up.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import replace
+
+from sukkal.core.attributes import RETRY_POLICY
+from sukkal.core.clock import Clock
+from sukkal.core.deliveries import JOBS, PARKED, Deliveries, Job, Parked, Told, delivery_id
+from sukkal.core.recipients import Recipients
+from sukkal.core.waiting import Place
+from sukkal.errors import Invalid, StoreUnavailable
+from sukkal.model import Lease, Notice, QueueKey, Subscription
+from sukkal.notify.deliverer import Deliverer, Deliverers, Outcome, Parcel, Result
+from sukkal.notify.hosts import Closed, Hosts
+from sukkal.notify.ledger import FIRST_PAUSE, LEASE_SECONDS, LONGEST_PAUSE, Ledger, Work, insist
+from sukkal.notify.notice import render
+from sukkal.notify.retry import LONGEST_LIFE, LONGEST_WAIT, SPREAD, chosen
+from sukkal.tally import Figures
+from sukkal.wire.bodies import as_json
+
+log = logging.getLogger(__name__)
+
+MOST_OPEN = 8192  # deliveries tried or about to be, in memory at once
+JOBS_AT_ONCE = 64
+PARKED_AT_ONCE = 256
+LONG = 3600.0  # seconds of sleep without a reason to look
+ROUTES = 10_000  # subscribers whose deliverer and host are remembered
+
+Matches = Callable[[bytes], bool]
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        recipients: Recipients,
+        deliverers: Deliverers,
+        hosts: Hosts,
+        clock: Clock,
+        new_id: Callable[[float], str],
+        figures: Figures,
+        *,
+        compile_filter: Callable[[Any], Matches] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`compile_filter` makes of a subscription's filter what tells of a JSON body whether it matches."""
+        self._deliveries = deliveries
+        self._recipients = recipients
+        self._deliverers = deliverers
+        self._hosts = hosts
+        self._clock = clock
+        self._new_id = new_id
+        self._figures = figures
+        self._chance = chance
+        self._ledger = Ledger(deliveries, clock)
+        self._matches = None if compile_filter is None else _remembering(compile_filter)
+        self._routes: dict[str, tuple[Deliverer | None, str]] = {}
+        self._tries: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._places: list[Place] = []  # where it waits for more
+        self._taking: list[asyncio.Task[None]] = []
+        self._chores: list[asyncio.Task[None]] = []
+
+    @property
+    def open(self) -> int:
+        """How many deliveries are tried now, or about to be."""
+        return len(self._tries)
+
+    # --- from start to stop --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._chores = [
+            asyncio.create_task(_lasting(self._ledger.write)),
+            asyncio.create_task(_lasting(self._ledger.renew)),
+        ]
+        self._taking = [
+            asyncio.create_task(self._take(JOBS, JOBS_AT_ONCE, self._take_jobs)),
+            asyncio.create_task(self._take(PARKED, PARKED_AT_ONCE, self._take_parked)),
+        ]
+
+    async def stop(self, patience: float) -> None:
+        """Take up nothing more, and end what is under way; what takes longer is left to others."""
+        self._stopping = True
+        self._room.set()
+        for place in self._places:
+            place.rouse()
+        try:
+            async with asyncio.timeout(patience):
+                await asyncio.gather(*self._taking)
+                while self._tries:
+                    await asyncio.wait(self._tries)
+                await self._ledger.settled()
+        except TimeoutError:
+            log.warning("stopping: %d deliveries are left to others, or to the next start", self.open)
+        for task in (*self._taking, *self._tries):
+            task.cancel()
+        await asyncio.gather(*self._taking, *self._tries, return_exceptions=True)
+        try:
+            async with asyncio.timeout(FIRST_PAUSE * 10):
+                await self._ledger.settled()
+                await self._ledger.give_back()
+        except TimeoutError:
+            log.warning("stopping: the store does not answer; deliveries come back when their leases lapse")
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        for deliverer in set(self._deliverers.values()):
+            await deliverer.close()
+
+    # --- taking up -----------------------------------------------------------------------------------
+
+    async def _take(
+        self, queue: QueueKey, limit: int, take: Callable[[Lease, float], Awaitable[int]]
+    ) -> None:
+        """Take up whatever there is, until told to stop."""
+        pause = FIRST_PAUSE
+        while not self._ended:
+            try:
+                async with self._deliveries.place(queue, limit) as place:
+                    self._places.append(place)
+                    try:
+                        while not self._ended:
+                            await self._have_room()
+                            now = self._clock.now()
+                            lease = Lease(id=self._new_id(now), ttl=LEASE_SECONDS, grace=0, since=now)
+                            taken = await take(lease, now)
+                            pause = FIRST_PAUSE
+                            if not taken and not self._ended:
+                                await place.woken(self._clock.now() + LONG)
+                    finally:
+                        self._places.remove(place)
+            except Exception as exc:
+                if isinstance(exc, StoreUnavailable):
+                    log.warning("deliveries: %s", exc)
+                else:
+                    log.exception("deliveries: a fault; going on")
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    @property
+    def _ended(self) -> bool:
+        return self._stopping or self._deliveries.stopped
+
+    async def _have_room(self) -> None:
+        while len(self._tries) + self._ledger.unwritten >= MOST_OPEN and not self._stopping:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _take_jobs(self, lease: Lease, now: float) -> int:
+        taken = await self._deliveries.take_jobs(lease, limit=JOBS_AT_ONCE, now=now)
+        if not taken:
+            return 0
+        works = self._ledger.take(JOBS, lease, [id_ for id_, _ in taken])
+        keys = list({job.key: None for _, job in taken if job is not None})
+        try:
+            # Read after the jobs were taken: whoever had subscribed before a message was posted is there.
+            now = self._clock.now()
+            found = await asyncio.gather(*(self._recipients.outside(key, now=now) for key in keys))
+        except StoreUnavailable:
+            await self._ledger.let_go(works[0].hold)
+            raise
+        audiences = dict(zip(keys, found, strict=True))
+        for work, (_, job) in zip(works, taken, strict=True):
+            if job is None:
+                self._ledger.end(work)
+            elif audience := audiences[job.key]:
+                await self._hand_out(work, job, audience)
+            else:
+                await self._deliveries.unmark(job.key, job.note)
+                self._ledger.end(work)
+        return len(taken)
+
+    async def _hand_out(self, work: Work, job: Job, audience: Sequence[Subscription]) -> None:
+        audience = [each for each in audience if not self._recipients.awaited(each)]
+        try:
+            told = [(each, self._recipients.body(each)) for each in job.messages if audience]
+        except Exception:  # nothing is handed out yet; it comes back when the lease lapses
+            log.exception("deliveries: messages of %s cannot be read", job.queue)
+            work.hold.forsaken = True
+            return
+        for message, body in told:
+            notification = render(_notice(job.key, message, body))
+            for subscription in audience:
+                if not self._wants(subscription, body):
+                    continue
+                parked = Parked(
+                    id=delivery_id(message.id, subscription.id),
+                    project=job.project,
+                    queue=job.queue,
+                    subscription=subscription.id,
+                    since=message.created,
+                    message=message,
+                    dead=job.dead,
+                )
+                await self._have_room()
+                self._begin(work, parked, subscription, notification)
+        self._ledger.end(work)
+
+    def _wants(self, subscription: Subscription, body: bytes) -> bool:
+        given = subscription.options.get("filter")
+        if not given or self._matches is None:
+            return True
+        return self._matches(msgspec.json.encode(given))(as_json(body))
+
+    async def _take_parked(self, lease: Lease, now: float) -> int:
+        taken = await self._deliveries.take_parked(lease, limit=PARKED_AT_ONCE, now=now)
+        if not taken:
+            return 0
+        works = self._ledger.take(PARKED, lease, [id_ for id_, _ in taken])
+        names = list({(each.key, each.subscription): None for _, each in taken if each is not None})
+        try:
+            now = self._clock.now()
+            found = await asyncio.gather(*(self._recipients.find(*name, now=now) for name in names))
+        except StoreUnavailable:
+            await self._ledger.let_go(works[0].hold)
+            raise
+        subscriptions = dict(zip(names, found, strict=True))
+        for work, (_, parked) in zip(works, taken, strict=True):
+            if parked is None:
+                self._ledger.end(work)
+                continue
+            subscription = subscriptions[parked.key, parked.subscription]
+            if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
+                self._figures.deliveries_dropped += 1  # it wants nothing any more
+                self._ledger.end(work)
+                continue
+            try:
+                notification = self._notification(parked)
+            except Exception:  # it comes back when the lease lapses
+                log.exception("deliveries: a message of %s cannot be read", parked.queue)
+                work.hold.forsaken = True
+                continue
+            await self._have_room()
+            self._begin(work, parked, subscription, notification)
+            self._ledger.end(work)
+        return len(taken)
+
+    def _notification(self, parked: Parked) -> bytes:
+        if parked.message is None:
+            return self._recipients.text(parked)
+        return render(_notice(parked.key, parked.message, self._recipients.body(parked.message)))
+
+    # --- one delivery --------------------------------------------------------------------------------
+
+    def _begin(self, work: Work, parked: Parked, subscription: Subscription, notification: bytes) -> None:
+        """Try a delivery now, or park it when its host is not to be tried."""
+        work.left += 1
+        now = self._clock.now()
+        deliverer, host = self._route(subscription.subscriber)
+        if deliverer is not None:
+            delay = self._hosts.delay(host, parked.project, now)
+            if delay is not None and now - parked.since < LONGEST_LIFE:
+                self._wait_for_host(work, parked, delay)
+                return
+        task = asyncio.create_task(self._try(work, parked, subscription, notification, deliverer, host))
+        self._tries.add(task)
+        task.add_done_callback(self._tried)
+
+    def _tried(self, task: asyncio.Task[None]) -> None:
+        self._tries.discard(task)
+        self._room.set()
+
+    def _route(self, subscriber: str) -> tuple[Deliverer | None, str]:
+        route = self._routes.get(subscriber)
+        if route is None:
+            deliverer = self._deliverers.get(urlsplit(subscriber).scheme)
+            route = deliverer, deliverer.host(subscriber) if deliverer else ""
+            if len(self._routes) >= ROUTES:
+                del self._routes[next(iter(self._routes))]
+            self._routes[subscriber] = route
+        return route
+
+    def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
+        """Park without an attempt, for half as long as it has waited, so that long lines move little."""
+        now = self._clock.now()
+        wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
+        self._park(work, parked, now + wait * (1 + SPREAD * self._chance()))
+
+    def _park(self, work: Work, parked: Parked, due: float) -> None:
+        self._ledger.park(work, replace(parked, parkings=parked.parkings + 1), due)
+
+    async def _try(
+        self,
+        work: Work,
+        parked: Parked,
+        subscription: Subscription,
+        notification: bytes,
+        deliverer: Deliverer | None,
+        host: str,
+    ) -> None:
+        try:
+            if deliverer is None:
+                outcome = Outcome(Result.FAILED, "nobody delivers to subscribers of this type")
+            else:
+                outcome = await self._deliver(parked, subscription, notification, deliverer, host)
+        except Closed as closed:
+            self._wait_for_host(work, parked, closed.delay)
+            return
+        except asyncio.CancelledError:  # the process ends; another tries again
+            self._park(work, parked, self._clock.now())
+            raise
+        if outcome.result is Result.DELIVERED:
+            self._figures.delivered += 1
+            self._ledger.end(work)
+            return
+        parked = replace(parked, attempts=parked.attempts + 1)
+        if outcome.result is Result.RETRY:
+            due = await self._next(parked, subscription, outcome)
+            if due is not None:
+                self._figures.deliveries_retried += 1
+                self._park(work, parked, due)
+                return
+        await self._give_up(parked, subscription, notification, outcome)
+        self._ledger.end(work)
+
+    async def _deliver(
+        self, parked: Parked, subscription: Subscription, notification: bytes, deliverer: Deliverer, host: str
+    ) -> Outcome:
+        async with self._hosts.slot(host, parked.project):
+            parcel = Parcel(
+                id=parked.id,
+                project=parked.project,
+                subscription=subscription,
+                notices=[notification],
+                created=parked.since,
+                attempt=parked.attempts,
+            )
+            try:
+                outcome = await deliverer.deliver(parcel)
+            except Exception:  # a fault of ours is not the receiver's, and should not lose what is for it
+                log.exception("deliveries: a deliverer failed")
+                outcome = Outcome(Result.RETRY, "a fault of the service")
+            self._hosts.report(host, outcome.result is not Result.RETRY, self._clock.now())
+            return outcome
+
+    async def _next(self, parked: Parked, subscription: Subscription, outcome: Outcome) -> float | None:
+        """When to try again; None when that is enough."""
+        now = self._clock.now()
+        metadata = await insist(lambda: self._recipients.metadata(parked.key, now=now))
+        policy = chosen(subscription.options.get(RETRY_POLICY), metadata.get(RETRY_POLICY))
+        wait = policy.wait(parked.attempts)
+        if wait is None:
+            return None
+        asked = min(outcome.retry_after or 0.0, LONGEST_WAIT)
+        due = now + max(wait * (1 + SPREAD * self._chance()), asked)
+        return due if due < parked.since + LONGEST_LIFE else None
+
+    async def _give_up(
+        self, parked: Parked, subscription: Subscription, notification: bytes, outcome: Outcome
+    ) -> None:
+        now = self._clock.now()
+        log.info(
+            "deliveries: gave up on one to subscription %s of %s after %d attempts: %s",
+            subscription.id,
+            parked.queue,
+            parked.attempts,
+            outcome.reason,
+        )
+        buried = await insist(
+            lambda: self._recipients.bury(parked, subscription, notification, outcome.reason, now=now)
+        )
+        if outcome.result is Result.GONE:
+            await insist(lambda: self._recipients.forget(parked.key, subscription.id, now=now))
+        if buried:
+            self._figures.deliveries_dead_lettered += 1
+        else:
+            self._figures.deliveries_dropped += 1
+
+
+def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:
+    return Notice(queue=key.title, body=body, ttl=told.ttl, delay=told.delay)
+
+
+def _remembering(compile_filter: Callable[[Any], Matches]) -> Callable[[bytes], Matches]:
+    """The same by the filter's JSON; the last ones are kept."""
+
+    @lru_cache(maxsize=1024)
+    def compiled(filter_: bytes) -> Matches:
+        try:
+            return compile_filter(msgspec.json.decode(filter_))
+        except Invalid as exc:  # it was checked when it came, maybe by a release that took more
+            log.warning("deliveries: a filter cannot be used, everything matches it: %s", exc)
+            return lambda _body: True
+
+    return compiled
+
+
+async def _lasting(chore: Callable[[], Awaitable[None]]) -> None:
+    """Do a chore for as long as the task lives, whatever goes wrong."""
+    while True:
+        try:
+            await chore()
+        except Exception:
+            log.exception("deliveries: a fault; going on")
+            await asyncio.sleep(FIRST_PAUSE)

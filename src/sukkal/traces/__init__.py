@@ -1,0 +1,1 @@
+"""Traces, by OpenTelemetry and for OSProfiler. Nothing here is imported unless an operator asks for it."""

@@ -1,0 +1,288 @@
+"""Filters on message bodies. The tables follow the examples of the SNS documentation."""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sukkal.core.filters import DEEPEST, MOST_PARTS, compile_filter
+from sukkal.errors import Invalid
+
+
+def matches(given: Any, body: Any) -> bool:
+    """The same of the body in JSON and in MessagePack."""
+    matcher = compile_filter(given)
+    answer = matcher(msgspec.json.encode(body))
+    assert matcher(b"\x03" + msgspec.msgpack.encode(body)) == answer
+    return answer
+
+
+MATCHES: list[tuple[Any, list[Any], list[Any]]] = [  # a filter, what matches it, what does not
+    (
+        {"a": ["x", 5]},
+        [{"a": "x"}, {"a": 5}, {"a": 5.0, "b": 1}, {"a": ["y", "x"]}],
+        [{}, {"a": "5"}, {"a": "X"}],
+    ),
+    ({"a": [1]}, [{"a": 1}, {"a": 1.0}], [{"a": True}, {"a": "1"}, {"a": None}]),
+    ({"a": [True]}, [{"a": True}, {"a": [False, True]}], [{"a": 1}, {"a": "true"}, {"a": False}]),
+    ({"a": [None]}, [{"a": None}], [{}, {"a": 0}, {"a": False}, {"a": ""}, {"a": []}]),
+    ({"a": [""]}, [{"a": ""}], [{"a": None}, {"a": "x"}]),
+    ({"a": ["x"], "b": ["y"]}, [{"a": "x", "b": "y"}], [{"a": "x"}, {"b": "y"}, {"a": "x", "b": "x"}]),
+    ({"a": [{"prefix": "bas"}]}, [{"a": "baseball"}, {"a": ["x", "bas"]}], [{"a": "xbas"}, {"a": 5}, {}]),
+    ({"a": [{"suffix": "ball"}]}, [{"a": "baseball"}], [{"a": "balls"}, {"a": None}]),
+    (
+        {"a": [{"equals-ignore-case": "TeNNis"}]},
+        [{"a": "tennis"}, {"a": "TENNIS"}],
+        [{"a": "tenni"}, {"a": 1}],
+    ),
+    (
+        {"a": [{"anything-but": ["rugby", "tennis"]}]},
+        [{"a": "baseball"}, {"a": ["rugby", "baseball"]}, {"a": 5}],
+        [{"a": "rugby"}, {"a": ["rugby"]}, {"a": ["rugby", "tennis"]}, {}],
+    ),
+    ({"a": [{"anything-but": 100}]}, [{"a": 101}, {"a": "100"}], [{"a": 100}, {"a": 100.0}, {}]),
+    ({"a": [{"anything-but": {"prefix": "order-"}}]}, [{"a": "data"}], [{"a": "order-1"}, {}]),
+    ({"a": [{"anything-but": {"suffix": "ball"}}]}, [{"a": "rugby"}], [{"a": "football"}]),
+    ({"a": [{"anything-but": ["x"]}, {"exists": False}]}, [{"a": "y"}, {}], [{"a": "x"}]),
+    ({"a": [{"numeric": ["=", 301.5]}]}, [{"a": 301.5}, {"a": 3.015e2}], [{"a": 301}, {"a": "301.5"}]),
+    (
+        {"a": [{"numeric": [">", 0, "<=", 150]}]},
+        [{"a": 1}, {"a": 150}, {"a": 0.1}, {"a": [0, 5]}],
+        [{"a": 0}, {"a": 151}, {"a": -1}, {"a": True}, {"a": "5"}, {}],
+    ),
+    ({"a": [{"numeric": [">=", 100]}]}, [{"a": 100}, {"a": 2**63}], [{"a": 99.999}]),
+    ({"a": [{"numeric": ["<", -5]}]}, [{"a": -6}], [{"a": -5}]),
+    (
+        {"a": [{"exists": True}]},
+        [{"a": "x"}, {"a": 0}, {"a": False}, {"a": [None, 1]}],
+        [{}, {"a": None}, {"a": []}, {"a": {"b": 1}}, {"b": 1}],
+    ),
+    ({"a": [{"exists": False}]}, [{}, {"b": 1}, {"a": None}, {"a": {"b": 1}}], [{"a": 0}, {"a": "x"}]),
+    (
+        {"a": {"b": {"c": ["x"]}}},
+        [{"a": {"b": {"c": "x"}}}],
+        [{"a": {"b": "x"}}, {"a": {"c": "x"}}, {"c": "x"}],
+    ),
+    ({"a": {"b": [{"exists": False}]}}, [{"a": {}}, {"a": {"c": 1}}, {}, {"a": 5}], [{"a": {"b": 1}}]),
+    (
+        {"records": {"kind": ["new"], "n": [{"numeric": [">", 5]}]}},
+        [
+            {"records": [{"kind": "old", "n": 9}, {"kind": "new", "n": 9}]},
+            {"records": [[{"kind": "new", "n": 6}]]},
+        ],
+        [
+            {"records": [{"kind": "new", "n": 1}, {"kind": "old", "n": 9}]},
+            {"records": []},
+            {"records": "new"},
+        ],
+    ),
+    (
+        {"$or": [{"a": [1]}, {"b": [2]}]},
+        [{"a": 1}, {"b": 2}, {"a": 1, "b": 3}],
+        [{}, {"a": 2, "b": 1}],
+    ),
+    (
+        {"s": ["x"], "$or": [{"a": [1]}, {"b": {"$or": [{"c": [2]}, {"d": [3]}]}}]},
+        [{"s": "x", "a": 1}, {"s": "x", "b": {"d": 3}}],
+        [{"a": 1}, {"s": "x"}, {"s": "x", "b": {"d": 2}}],
+    ),
+    ({"$or": ["x"]}, [{"$or": "x"}], [{}]),  # a key like others
+    ({"$or": [{"prefix": "x"}, {"prefix": "y"}]}, [{"$or": "yes"}], [{"a": "x"}]),
+    ({}, [{}, {"a": 1}, [], "x", 5, None], []),
+    (None, [{}, "x"], []),
+    ({"ключ": ["знач"]}, [{"ключ": "знач"}], [{"ключ": "знач "}]),
+]
+
+
+@pytest.mark.parametrize(("given", "yes", "no"), MATCHES, ids=[str(case[0]) for case in MATCHES])
+def test_filter_matches_what_it_says(given: Any, yes: list[Any], no: list[Any]) -> None:
+    assert [body for body in yes if not matches(given, body)] == []
+    assert [body for body in no if matches(given, body)] == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'"x"', b"5", b"null", b"{", b"", b'{"a": 1', b"[" * 100_000, b"\xff", b"\x03\xc1"]
+)
+def test_body_that_is_no_object_matches_no_condition(body: bytes) -> None:
+    if body:
+        assert not compile_filter({"a": [{"exists": False}]})(body)
+
+
+def test_bytes_and_times_of_messagepack_are_values_that_equal_nothing() -> None:
+    body = b"\x03" + msgspec.msgpack.encode({"a": b"x", 5: 1})
+    assert not compile_filter({"a": ["x", None, {"prefix": "x"}]})(body)
+    assert compile_filter({"a": [{"exists": True}]})(body)
+    assert compile_filter({"a": [{"anything-but": "x"}]})(body)
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ([], "The filter must be an object."),
+    ("x", "The filter must be an object."),
+    ({"a": "x"}, '"a" must be a list of conditions, or an object.'),
+    ({"a": []}, '"a" must be a list'),
+    ({"a": None}, '"a" must be a list'),
+    ({"a": {}}, '"a" must not be empty'),
+    ({"a": {"b": 5}}, '"a.b" must be a list'),
+    ({"a": [["x"]]}, '"a" has a condition'),
+    ({"a": [{}]}, "one key"),
+    ({"a": [{"prefix": "x", "suffix": "y"}]}, "one key"),
+    ({"a": [{"like": "x"}]}, 'unknown condition "like"; there are anything-but, '),
+    ({"a": [{"prefix": 5}]}, '"prefix" needs a text'),
+    ({"a": [{"prefix": ""}]}, '"prefix" needs a text'),
+    ({"a": [{"exists": 1}]}, '"exists" needs true or false'),
+    ({"a": [{"anything-but": []}]}, "at least one"),
+    ({"a": [{"anything-but": {"numeric": [">", 1]}}]}, '"anything-but" needs'),
+    ({"a": [{"anything-but": [{"prefix": "x"}]}]}, '"a" has a condition'),
+    ({"a": [{"numeric": []}]}, '"numeric" needs'),
+    ({"a": [{"numeric": [">"]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": ["~", 1]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": [">", "1"]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": [">", True]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": ["<", 1, ">", 0]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": [">", 5, "<", 5]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": ["=", 5, "<", 6]}]}, '"numeric" needs'),
+    ({"a": [{"numeric": [[], 5]}]}, '"numeric" needs'),
+    ({"$or": [{"a": [1]}, {}]}, '"$or" has an unknown condition "a"'),
+    ({"$or": [{"a": [1]}, {"b": 5}]}, '"$or[1].b" must be a list'),
+    ({"a": list(range(MOST_PARTS))}, "too large"),
+    ({str(n): [1] for n in range(MOST_PARTS)}, "too large"),
+    ({"a": [{"anything-but": list(range(MOST_PARTS))}]}, "too large"),
+]
+
+
+@pytest.mark.parametrize(("given", "text"), REFUSED, ids=[str(case[0])[:60] for case in REFUSED])
+def test_filter_that_cannot_be_read_is_refused_and_told_where(given: Any, text: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        compile_filter(given)
+    assert text in refusal.value.message
+
+
+def test_filter_may_not_nest_too_deeply() -> None:
+    deep: Any = {"a": [1]}
+    for _ in range(DEEPEST - 1):
+        deep = {"a": deep}
+    compile_filter(deep)
+    with pytest.raises(Invalid, match="nested too deeply"):
+        compile_filter({"a": deep})
+
+
+def test_large_body_is_looked_through_in_bounded_time_and_is_not_lost() -> None:
+    costly = {"$or": [{"a": [{"prefix": f"x{n}"} for n in range(20)]} for _ in range(13)]}
+    body = msgspec.json.encode({"a": ["y"] * 60_000})
+    matcher = compile_filter(costly)
+    began = time.process_time()
+    assert matcher(body), "better told of than lost"
+    assert time.process_time() - began < 5
+    assert not compile_filter({"a": ["x"]})(msgspec.json.encode({"a": ["y"] * 40_000}))
+
+
+# --- against a second implementation, which flattens -------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.5, 1.0, 2.5]),
+    st.sampled_from(["", "a", "ab", "b"]),
+)
+BODIES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        SCALARS,
+        lambda below: st.one_of(
+            st.lists(below, max_size=3), st.dictionaries(st.sampled_from("abc"), below, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+    max_size=3,
+)
+CONDITIONS = st.one_of(
+    SCALARS,
+    st.builds(lambda text: {"prefix": text}, st.sampled_from(["a", "b"])),
+    st.builds(lambda text: {"suffix": text}, st.sampled_from(["a", "b"])),
+    st.builds(lambda values: {"anything-but": values}, st.lists(SCALARS, min_size=1, max_size=2)),
+    st.builds(
+        lambda sign, bound: {"numeric": [sign, bound]},
+        st.sampled_from(["=", "<", "<=", ">", ">="]),
+        st.integers(-2, 2),
+    ),
+    st.builds(lambda there: {"exists": there}, st.booleans()),
+)
+LISTS = st.lists(CONDITIONS, min_size=1, max_size=3)
+
+
+def same(a: Any, b: Any) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+def holds(condition: Any, leaf: Any) -> bool:
+    match condition:
+        case {"prefix": text}:
+            return isinstance(leaf, str) and leaf[: len(text)] == text
+        case {"suffix": text}:
+            return isinstance(leaf, str) and leaf[-len(text) :] == text
+        case {"anything-but": values}:
+            return not any(same(leaf, value) for value in values)
+        case {"numeric": [sign, bound]}:
+            if isinstance(leaf, bool) or not isinstance(leaf, int | float):
+                return False
+            return {
+                "=": leaf == bound,
+                "<": leaf < bound,
+                "<=": leaf <= bound,
+                ">": leaf > bound,
+                ">=": leaf >= bound,
+            }[sign]
+        case {"exists": _}:
+            return False  # not of a leaf; see `oracle`
+    return same(condition, leaf)
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in leaves(item)]
+    return [] if isinstance(value, dict) else [value]
+
+
+def oracle(conditions: list[Any], body: dict[str, Any], key: str) -> bool:
+    found = leaves(body[key]) if key in body else []
+    there = any(leaf is not None for leaf in found)
+    if any(isinstance(c, dict) and c.get("exists") is there for c in conditions):
+        return True
+    return any(holds(condition, leaf) for condition in conditions for leaf in found)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), LISTS, min_size=1, max_size=3), BODIES)
+@example({"a": [1]}, {"a": True})
+def test_conditions_agree_with_a_plain_reading(policy: dict[str, list[Any]], body: dict[str, Any]) -> None:
+    expected = all(oracle(conditions, body, key) for key, conditions in policy.items())
+    assert matches(policy, body) == expected
+
+
+@given(LISTS, LISTS, BODIES)
+def test_or_is_or_and_keys_are_and(one: list[Any], other: list[Any], body: dict[str, Any]) -> None:
+    either = {"$or": [{"a": one}, {"b": other}]}
+    assert matches(either, body) == (matches({"a": one}, body) or matches({"b": other}, body))
+    assert matches({"a": one, "b": other}, body) == (
+        matches({"a": one}, body) and matches({"b": other}, body)
+    )
+
+
+@given(LISTS, BODIES)
+def test_nested_filter_is_the_filter_of_the_object_below(conditions: list[Any], body: dict[str, Any]) -> None:
+    assert matches({"x": {"a": conditions}}, {"x": body}) == matches({"a": conditions}, body)
+    assert matches({"x": {"a": conditions}}, {"x": [5, [body]]}) == matches({"a": conditions}, body)
+
+
+@given(
+    st.recursive(
+        SCALARS, lambda below: st.one_of(st.lists(below), st.dictionaries(st.text(max_size=12), below))
+    )
+)
+def test_anything_is_a_filter_or_refused(given: Any) -> None:
+    with suppress(Invalid):
+        assert compile_filter(given)(b'{"a": 1}') in (True, False)
