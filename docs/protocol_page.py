@@ -18,6 +18,7 @@ from sukkal.http import render
 from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
 from sukkal.http.events import RETRY
 from sukkal.limits import MAX_SIGNED_TTL, MAX_WAIT
+from sukkal.model import FlavorKey
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire.home import home_document
@@ -326,6 +327,23 @@ ABOUT = {
     "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
     "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
     "number of letters; `marker` in the answer says that there may be more. Not in the original API.",
+    "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
+    "and password. The header `Content-Location` repeats what was asked.",
+    "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "
+    "first. `uri` (1 to 255 characters) and `weight` (0 to 4294967295) are required, `flavor` (a name) and "
+    "`options` (an object) are not; anything else is refused. `409` when another pool has that store.",
+    "pools.get": "One pool.",
+    "pools.update": "Changes what is given of `uri`, `weight`, `flavor` and `options`, at least one of them; "
+    'other keys are ignored. `"flavor": ""` takes the pool out of its flavor.',
+    "pools.delete": "Removes a pool, and with it whatever its queues hold. `403` when it is the last one of "
+    "a flavor. Deleting what is not there is no error.",
+    "flavors.list": "The project's [flavors](operations.md#pools) by name, a page at a time.",
+    "flavors.put": "Makes a flavor of the pools in `pool_list`, or gives it others. They leave the flavors "
+    "they were in. All of them must promise the same.",
+    "flavors.get": "One flavor, its pools, and what all of them promise now.",
+    "flavors.update": "Gives the flavor the pools in `pool_list` instead of those it has.",
+    "flavors.delete": "Removes a flavor; its pools lose it. `403` while queues have it. Deleting what is not "
+    "there is no error.",
 }
 
 # What fields mean whose name and type do not tell, and whose struct does not either.
@@ -350,6 +368,14 @@ MEANINGS = {
     "wait": f"seconds to [wait](#waiting) for a message when there is none, {MAX_WAIT} at most",
     "claim_ids": "claims whose messages may go; read with `message_delete_with_claim_id` only",
     "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
+    "pool_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
+    "flavor_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
+    "document": "the body itself, see above",
+    ("pools.list", "marker"): "pools after this name",
+    ("pools.list", "detailed"): "show options too",
+    ("pools.get", "detailed"): "show options too",
+    ("flavors.list", "marker"): "flavors after this name",
+    ("flavors.list", "detailed"): "show capabilities too",
     "grace": "seconds a message outlives the claim, 60 to 43200; 60 when not given",
     ("queues.list", "marker"): "queues after this name",
     ("messages.list", "marker"): "messages after this place, from the link *next*",
@@ -388,6 +414,7 @@ BODIES = {
     Body.REQUIRED: "a JSON object",
     Body.METADATA: "a JSON object, which is the field `metadata` itself; or none",
     Body.CHANGES: "a JSON array, which is the field `changes` itself",
+    Body.DOCUMENT: "a JSON object",
     Body.MESSAGES: "a JSON object",
     Body.UNCHECKED: "a JSON object",
     Body.DOCUMENT: "a JSON object, which is the field `document` itself",
@@ -461,7 +488,7 @@ def _operation(operation: Operation, example: Exchange, nested: dict[str, type[S
     if operation.streamed:
         facts.append("also as an [event stream](#event-streams)")
     if operation.admin:
-        facts.append("only in admin mode")
+        facts.append("only in admin mode" + (" with `pooling`" if operation.pooling else ""))
     if operation.action:
         facts.append(f"WebSocket action `{operation.action}`")
     if operation.relation:
@@ -572,6 +599,7 @@ def _kind(annotation: Any) -> str:
         bytes: "bytes",
         Any: "any value",
         Raw: "any value",
+        FlavorKey: "text",  # on the wire its name alone
     }
     return names[origin]
 
@@ -714,10 +742,12 @@ async def _faults() -> Any:
 
 def _home() -> str:
     everyone = json.loads(home_document(admin_mode=False))["resources"]
-    resources = json.loads(home_document(admin_mode=True))["resources"]
+    operators = json.loads(home_document(admin_mode=True))["resources"]
+    resources = json.loads(home_document(admin_mode=True, pooling=True))["resources"]
     rows = [
         (
-            f"`{relation}`" + ("" if relation in everyone else " (admin mode)"),
+            f"`{relation}`"
+            + ("" if relation in everyone else " (admin mode)" if relation in operators else " (pooling)"),
             f"`{resource.get('href-template') or resource['href']}`",
             ", ".join(resource["hints"]["allow"]),
         )
@@ -787,9 +817,27 @@ async def _examples() -> dict[str, Exchange]:
     shown["topics.list"] = await it.ask("GET", "/v2/topics?detailed=true")
     shown["queues.purge"] = await it.ask("POST", f"{q}/purge", {"resource_types": ["messages"]})
     shown["queues.delete"] = await it.ask("DELETE", q)
+    await _show_pools(shown)
     for operation in TABLE:
         if operation.like is None:
             assert shown[operation.name].status in operation.success, (
                 f"the example of {operation.name} failed"
             )
     return shown
+
+
+async def _show_pools(shown: dict[str, Exchange]) -> None:
+    it, admin = await Conversation.begin(pooling=True), {"X-Roles": "admin"}
+    pool, flavor = "/v2/pools/fast", "/v2/flavors/gold"
+    new = {"uri": "memory:///fast", "weight": 100, "options": {}}
+    shown["pools.put"] = await it.ask("PUT", pool, new, admin)
+    await it.ask("PUT", "/v2/pools/spare", {"uri": "memory:///spare", "weight": 1}, admin)
+    shown["flavors.put"] = await it.ask("PUT", flavor, {"pool_list": ["fast", "spare"]}, admin)
+    shown["pools.update"] = await it.ask("PATCH", "/v2/pools/spare", {"flavor": "", "weight": 50}, admin)
+    shown["pools.list"] = await it.ask("GET", "/v2/pools?limit=1&detailed=true", None, admin)
+    shown["pools.get"] = await it.ask("GET", pool, None, admin)
+    shown["flavors.list"] = await it.ask("GET", "/v2/flavors?detailed=true")
+    shown["flavors.get"] = await it.ask("GET", flavor)
+    shown["flavors.update"] = await it.ask("PATCH", flavor, {"pool_list": ["fast"]}, admin)
+    shown["flavors.delete"] = await it.ask("DELETE", flavor, None, admin)
+    shown["pools.delete"] = await it.ask("DELETE", pool, None, admin)

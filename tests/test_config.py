@@ -213,6 +213,9 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         message_delete_with_claim_id = true
         enable_checksum = true
         admin_mode = true
+        pooling = true
+        max_pools_per_page = 5
+        max_flavors_per_page = 6
         message_encryption_key = "s3cret"
         subscriber_types = ["https"]
         signed_url_secret_key = "0123456789abcdefghijklmnopqrstuv"
@@ -328,6 +331,9 @@ BAD = [
     ("message_delete_with_claim_id", "maybe", "true or false"),
     ("enable_checksum", "2", "true or false"),
     ("admin_mode", "", "true or false"),
+    ("pooling", "", "true or false"),
+    ("max_pools_per_page", "0", "a whole number from 1"),
+    ("max_flavors_per_page", "0", "a whole number from 1"),
     ("message_encryption_key", "", "a text that is not empty"),
     ("message_encryption_algorithms", "RSA", "AES256"),
     ("subscriber_types", "http,HTTPS:", "a list of schemes"),
@@ -560,6 +566,7 @@ def test_example_in_the_page_is_right(tmp_path: Path) -> None:
         ("redis://h:6379/0", "redis://h:6379/0"),
         ("redis://u:hush@h:6379/0?prefix=a@b", "redis://h:6379/0?prefix=a@b"),
         ("redis://:hu/sh@h", "redis://h"),
+        ("redis://:hu?hush@h", "redis://h"),
         ("redis+sentinel://:s@a,b/main?sentinel_password=hush&timeout=1", "redis+sentinel://a,b/main?"),
     ],
 )

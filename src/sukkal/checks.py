@@ -7,9 +7,10 @@ import asyncio
 from typing import NamedTuple
 
 from sukkal import outside, server
-from sukkal.config import BadSetting, Settings, without_credentials
+from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import Cipher, WrongKey, proven
 from sukkal.errors import BadStoreURI, StoreInUse, StoreUnavailable
+from sukkal.model import without_credentials
 from sukkal.stores.contract import Trait
 from sukkal.stores.registry import inspect, open_backend
 

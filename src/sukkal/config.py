@@ -10,7 +10,6 @@ Flags win over the environment, the environment over the file, the file over the
 import difflib
 import math
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from msgspec.inspect import (
 )
 
 from sukkal.limits import MAX_SIGNED_TTL, MIN_TTL, Limits
+from sukkal.model import without_credentials
 from sukkal.wire.keys import MIN_KEY, is_known
 
 PREFIX: Final = "SUKKAL_"
@@ -302,6 +302,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_subscriptions_per_page: Annotated[
         int, Meta(ge=1, le=_MOST, description="The most subscriptions in one page of a listing.")
     ] = _LIMITS.max_subscriptions_per_page
+    max_pools_per_page: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most pools in one page of a listing.")
+    ] = _LIMITS.max_pools_per_page
+    max_flavors_per_page: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most flavors in one page of a listing.")
+    ] = _LIMITS.max_flavors_per_page
     max_messages_per_claim_or_pop: Annotated[
         int, Meta(ge=1, le=_MOST, description="The most messages one claim or pop hands out.")
     ] = _LIMITS.max_messages_per_claim_or_pop
@@ -439,7 +445,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool, Meta(description="Whether messages are shown with the MD5 checksum of their body.")
     ] = False
     admin_mode: Annotated[
-        bool, Meta(description="Whether this server offers the operators' routes, such as health.")
+        bool, Meta(description="Whether this server offers the operators' routes, such as health and pools.")
+    ] = False
+    pooling: Annotated[
+        bool,
+        Meta(
+            description="Whether queues are placed in pools, stores that operators add while the service "
+            "runs, instead of all in `store`. All processes of one service must agree on it."
+        ),
     ] = False
     message_encryption_key: Annotated[
         str | None,
@@ -778,12 +791,6 @@ def _show(name: str, value: object) -> str:
         value = without_credentials(value)
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def without_credentials(uri: str) -> str:
-    """A store's URI as it may be shown."""
-    uri = re.sub(r"^([^:/?#]+://)(?!/)[^?]*@", r"\1", uri)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1(hidden)", uri)
 
 
 def _variable(name: str) -> str:

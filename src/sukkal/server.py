@@ -6,7 +6,7 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -14,7 +14,8 @@ import uvloop
 from msgspec.structs import replace
 
 from sukkal import logs, outside, workers
-from sukkal.config import BadSetting, Settings, without_credentials
+from sukkal.config import BadSetting, Settings
+from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.confirmation import Terms, Wording
@@ -30,12 +31,13 @@ from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
+from sukkal.model import without_credentials
 from sukkal.notify.deliverer import Deliverers
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Begin, Observed
-from sukkal.stores.registry import open_backend
+from sukkal.stores.registry import located, open_backend
 from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
@@ -175,6 +177,7 @@ async def _serve(
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            await service.close()
     log.info("stopped")
 
 
@@ -227,7 +230,7 @@ def _admin(
     return AdminApp(
         exposition,
         ping=service.ping,
-        stats=stores.messages.messages.stats,
+        stats=service.stats,
         clock=clock.now,
         stopping=lambda: app.draining,
     )
@@ -254,10 +257,12 @@ def _service(
     subscriber_checks: Mapping[str, Check],
     spans: "Spans | None" = None,
 ) -> Service:
-    if settings.slow_request:
-        stores = _observed(stores, time_store)
+    observers: list[Begin] = [time_store] if settings.slow_request else []
     if spans is not None:
-        stores = _observed(stores, spans.store)
+        observers.append(spans.store)
+    for begin in observers:
+        stores = _observed(stores, begin)
+    figures = Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes]))
     service = Service(
         stores.messages,
         control=stores.control,
@@ -266,14 +271,15 @@ def _service(
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        opener=PoolStores(settings, observers, figures) if settings.pooling else None,
         carrier=spans,
-        figures=Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes])),
+        figures=figures,
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
         subscriber_checks=subscriber_checks,
     )
-    stores.messages.figures.messages = service.figures.messages
+    stores.messages.figures.messages = figures.messages
     if settings.slow_request:
         service.wrap_calls(timed)
     if spans is not None:
@@ -477,6 +483,43 @@ def resolved(settings: Settings, store: str) -> str:
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
         return path.as_uri().replace("file:", "sqlite:", 1)
     return store
+
+
+class PoolStores:
+    """Opens the stores of pools, see `Opener`, as the service's own are opened."""
+
+    def __init__(self, settings: Settings, observers: Sequence[Begin], figures: Figures) -> None:
+        """`observers` are told of each call, see `Observed`; what expires is counted in `figures`."""
+        self._settings = settings
+        self._observers = observers
+        self._figures = figures
+        self._own = {
+            located(resolved(settings, uri))[1]: name
+            for name, uri in (("control_store", settings.control_store), ("store", settings.store))
+            if uri is not None
+        }
+
+    def site(self, uri: str, options: Mapping[str, Any]) -> Site:
+        site = Site(*located(resolved(self._settings, uri), options))
+        if site.identity in self._own:
+            raise BadStoreURI(
+                f"The setting {self._own[site.identity]} names this store already, where the records of "
+                "pools and queues are kept. A pool needs one of its own."
+            )
+        return site
+
+    async def open(self, site: Site) -> Backend:
+        backend = await open_backend(site.uri, durable=self._settings.durability == "full")
+        if self._settings.workers > 1 and Trait.SHARED not in backend.traits:
+            await backend.close()
+            raise BadStoreURI(
+                f"The service runs in {self._settings.workers} processes, and one process only can use this "
+                "store. Name one that can be shared, such as redis://localhost."
+            )
+        backend.figures.messages = self._figures.messages
+        for begin in self._observers:
+            backend = Observed(backend, begin)
+        return backend
 
 
 def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:

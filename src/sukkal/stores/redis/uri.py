@@ -43,6 +43,12 @@ class Options(Struct, frozen=True, kw_only=True):
     sentinel_password: str = ""
 
     @property
+    def identity(self) -> str:
+        """Equal where the same keys of the same servers are meant."""
+        servers = ",".join(sorted(f"{host.lower()}:{port}" for host, port in self.addresses))
+        return f"redis {servers} {self.service} {self.database} {self.prefix}"
+
+    @property
     def in_group(self) -> bool:
         """Whether servers take over from each other by themselves."""
         return self.scheme in ("redis+sentinel", "redis+cluster")
@@ -58,13 +64,15 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 _FIELDS = {field.name: field.type for field in msgspec.structs.fields(Options)}
-_OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
+OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
 
 
 def parse(uri: str) -> Options:
     """Raises BadStoreURI, in words that hold no credentials."""
     parts = urlsplit(uri)
     scheme = parts.scheme
+    if "@" in parts.query.partition("=")[0] or "@" in parts.fragment:
+        raise BadStoreURI("In the password of a URI, ? is written %3F, and # is written %23.")
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     path = [unquote(part) for part in parts.path.split("/") if part]
@@ -106,8 +114,8 @@ def _address(text: str, default_port: int) -> Address:
 def _options(scheme: str, query: str) -> dict[str, Any]:
     found = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(_OPTIONS)}.")
+        if name not in OPTIONS:
+            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(OPTIONS)}.")
         try:
             found[name] = msgspec.convert(text, _FIELDS[name], strict=False)
         except msgspec.ValidationError as exc:
