@@ -1,4 +1,4 @@
-"""Stores of pools while they are opened, exchanged and closed: one each, none left open or used once closed."""
+"""Stores of pools while they are opened, exchanged and closed: one for each, none left open."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from sukkal.core.backends import Backends, Site
 from sukkal.core.topology import Topology, TopologyRecord
 from sukkal.model import Pool
 from sukkal.stores.contract import Backend, Trait
-from sukkal.stores.memory import MemoryBackend
 
 from .world import Stage
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -49,7 +50,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[Server, int]]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Server, int]]:
+    monkeypatch.setattr(sys.modules[__name__], "told", asyncio.Event())  # of this test's loop
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = Server(application)
@@ -117,7 +119,6 @@ async def test_what_is_no_request_is_refused(server: tuple[Server, int]) -> None
 
 
 async def test_what_is_no_request_does_not_answer_the_request_before(server: tuple[Server, int]) -> None:
-    told.clear()
     reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
     writer.write(b"GET /0 HTTP/1.1\r\n\r\nGET /when-told HTTP/1.1\r\n\r\nno request at all\r\n\r\n")
     assert (await answer(reader))[1] == b"/0"
@@ -199,7 +200,6 @@ async def test_idle_connection_is_closed_and_a_busy_one_is_not(server: tuple[Ser
 
 
 async def test_connection_that_waits_for_its_answer_is_not_idle(server: tuple[Server, int]) -> None:
-    told.clear()
     async with connected(server[1]) as (reader, writer), connected(server[1]) as (idle, asks):
         writer.write(get("/when-told"))
         asks.write(get("/once"))

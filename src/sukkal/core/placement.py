@@ -259,9 +259,15 @@ class Placement:
         return pools[-1]
 
     async def _place(
-        self, key: QueueKey, flavor: str | None, pool: str, record: Record | None, left: list[Stay], version: int
+        self,
+        key: QueueKey,
+        flavor: str | None,
+        pool: str,
+        record: Record | None,
+        left: list[Stay],
+        version: int,
     ) -> None:
-        """Record a place for a queue that has none, or whose newest one has gone, unless somebody else has."""
+        """Record a place for a queue that has none, or whose newest one has gone, unless another has."""
         await self._take_note_along(key, await self._store(pool, await self._topology.get()))
         stays = [stay for stay in left if stay.pool not in (OWN, pool)]
         if (await self._own.messages.stats(key, now=self._clock.now())).total:

@@ -263,7 +263,7 @@ class _Protocol(HttpToolsProtocol):
         self._resuming, self.scope = False, scope
 
     def _refuse_rest(self) -> None:
-        """Say that what came is no request; or say nothing, where that would pass for an earlier one's answer."""
+        """Say that what came is no request, unless that would pass for the answer to an earlier one."""
         if self.working:
             self.cycle.keep_alive = False
         else:
