@@ -18,6 +18,8 @@ from sukkal.stores.sql.parameters import Given
 from sukkal.stores.sql.uri import Options
 
 log = logging.getLogger(__name__)
+# Connections that cannot even be closed well are no news: whoever used them has been told.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 Result = TypeVar("Result")
 Work = Callable[[AsyncConnection], Awaitable[Result]]
@@ -106,6 +108,8 @@ class Database:
             finished = task.done() or not task.cancel()
         if not finished:
             raise StoreUnavailable(f"{self._shown} did not answer within {within:g} s.")
+        if task.cancelled():
+            raise StoreUnavailable(f"{self._shown}: the store has been closed.")
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
