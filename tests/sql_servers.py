@@ -20,7 +20,7 @@ from typing import NoReturn
 import pytest
 from redis_servers import free_port, missing
 
-USER = "sukkal"
+USER = "courier"
 PASSWORD = "let me/in@once"  # with what has to be written otherwise in a URI
 IN_URI = "let%20me%2Fin%40once"
 WAIT_SECONDS = 60
