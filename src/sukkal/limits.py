@@ -14,6 +14,7 @@ MAX_NAME = 64  # characters of a queue's name
 MAX_BODY = 65536  # bytes of a request that carries neither messages nor metadata
 MAX_PROJECT = 256  # characters of a project's id
 MAX_WAIT = 20  # seconds a listing or a claim may wait for messages
+MAX_SIGNED_TTL = 315_360_000  # seconds, ten years: of a pre-signed URL, unless the operator says otherwise
 LAST_SECOND = 253402300799.0  # of the year 9999; calendars end there
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")
