@@ -6,6 +6,7 @@ gives the same answers.
 
 import json
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import count
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 from msgspec import Struct
 
 from sukkal import config
+from sukkal.core.backends import Site
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
 from sukkal.http.app import HttpApp
-from sukkal.stores.registry import open_backend
+from sukkal.stores.contract import Backend
+from sukkal.stores.registry import located, open_backend
 
 HEADERS = {
     "Client-ID": "3381af92-2b9e-11e3-b191-71861300734c",
@@ -52,6 +55,16 @@ class Exchange(Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
 
+class _InMemory:
+    """Opens pools of this process: an `Opener`."""
+
+    def site(self, uri: str, options: Mapping[str, Any]) -> Site:
+        return Site(*located(uri, options))
+
+    async def open(self, site: Site) -> Backend:
+        return await open_backend(site.uri)
+
+
 class Conversation:
     """An application of its own, and what it was asked so far."""
 
@@ -60,11 +73,12 @@ class Conversation:
         self._clock = clock
 
     @classmethod
-    async def begin(cls) -> "Conversation":
+    async def begin(cls, *, pooling: bool = False) -> "Conversation":
         clock, numbers = [BEGINNING], count(1)
         service = Service(
             await open_backend("memory:"),
             new_id=lambda now: f"{int(now * 1000):012x}7000{next(numbers):016x}",
+            opener=_InMemory() if pooling else None,
             signer=Signer("for the examples of the documentation"),
             subscriber_types=config.Settings().subscriber_types,
         )

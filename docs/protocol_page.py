@@ -14,11 +14,11 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
-from sukkal.core.signing import MAX_TTL
 from sukkal.http import render
 from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
 from sukkal.http.events import RETRY
-from sukkal.limits import MAX_WAIT
+from sukkal.limits import MAX_SIGNED_TTL, MAX_WAIT
+from sukkal.model import FlavorKey
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire.home import home_document
@@ -33,7 +33,8 @@ descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
 [Order of checks](#order-of-checks) · [Operations](#operations) · [Topics](#topics) ·
-[Pre-signed requests](#pre-signed-requests) · [Confirmation](#confirmation) · [Over a WebSocket](#over-a-websocket) ·
+[Pre-signed requests](#pre-signed-requests) · [Confirmation](#confirmation) ·
+[Over a WebSocket](#over-a-websocket) ·
 [A message](#a-message) · [Pages](#pages) · [Waiting](#waiting) · [Event streams](#event-streams) ·
 [Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
@@ -115,7 +116,8 @@ A request with several faults is answered for the first of them, in this order.
 | 5 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
 | 6 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
 | 7 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
-| 8 | The queue's or topic's name and the project's length are allowed | `400` *Invalid queue identification*, *Invalid topic identification* |
+| 8 | The queue's or topic's name and the project's length are allowed | `400` \
+*Invalid queue identification*, *Invalid topic identification* |
 | 9 | The path offers the method | `405` with `Allow` |
 | 10 | The caller has the role that the policy asks for | `403` *Not authorized* |
 | 11 | Query parameters can be read; `ttl` and `delay` of a post only with bytes | `400` *Invalid parameter* |
@@ -205,9 +207,9 @@ marker.
 TOPICS = """\
 ## Topics
 
-A topic is a queue whose messages nobody claims: who is subscribed is told of them. Topics have names of their
-own; a topic and a queue of one name know nothing of each other. What is said above of queues holds for topics,
-at other paths, but for this:
+A topic is a queue whose messages nobody claims: who is subscribed is told of them. Topics have names of
+their own; a topic and a queue of one name know nothing of each other. What is said above of queues holds
+for topics, at other paths, but for this:
 
 - Listings have the key `topics`; all references lie below `/v2/topics`.
 - Of reserved attributes that are not set, reads show `_max_messages_post_size`, `_default_message_ttl` and
@@ -219,9 +221,9 @@ at other paths, but for this:
 SIGNED = f"""\
 ## Pre-signed requests
 
-Whoever holds a signature may use some methods on some paths of one project, until a time, and needs no other
-leave. [queues.share](#queuesshare) gives one out, if the operator has set `signed_url_secret_key`. It is shown
-by headers, besides `Client-ID`:
+Whoever holds a signature may use some methods on some paths of one project, until a time, and needs no
+other leave. [queues.share](#queuesshare) gives one out, if the operator has set `signed_url_secret_key`.
+It is shown by headers, besides `Client-ID`:
 
 | Header | Over HTTP | In `headers` over a WebSocket |
 |---|---|---|
@@ -231,23 +233,22 @@ by headers, besides `Client-ID`:
 | `URL-Expires` | `expires` | the same |
 | `X-Project-ID` | the `project` | the same |
 
-The method must be one of those; the path one of those, or below one; the time not over, and not further away
-than `signed_url_max_ttl` ({MAX_TTL} seconds). Else the answer is `404` *404 Not Found*, over a WebSocket `403`
-`{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`, `message_get_many` (`GET`),
-`message_post` (`POST`), `message_delete` and `message_delete_many` (`DELETE`), for a queue whose `messages` are
-among the paths. The query is not signed. A pre-signed request has no roles, whatever it says, can do nothing
-that is for operators, and cannot share.
+The method must be one of those; the path one of those, or below one; the time not over, and not further
+away than `signed_url_max_ttl` ({MAX_SIGNED_TTL} seconds). Else the answer is `404` *404 Not Found*, over a
+WebSocket `403` `{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`,
+`message_get_many` (`GET`), `message_post` (`POST`), `message_delete` and `message_delete_many`
+(`DELETE`), for a queue whose `messages` are among the paths. The query is not signed. A pre-signed
+request has no roles, whatever it says, can do nothing that is for operators, and cannot share.
 
-The signature is the HMAC-SHA256, in hex, with the key, of
-`<paths>\\n<methods>\\n<project>\\n<expires>`: paths and methods sorted and joined by commas, `\\n` a backslash
-and the letter n.
+The signature is the HMAC-SHA256, in hex, with the key, of `<paths>\\n<methods>\\n<project>\\n<expires>`:
+paths and methods sorted and joined by commas, `\\n` a backslash and the letter n.
 """
 
 CONFIRMATION = """\
 ## Confirmation
 
-With the setting `require_confirmation`, an outside subscriber is asked first, and told of nothing before it has
-confirmed. A webhook is sent, in place of a notification:
+With the setting `require_confirmation`, an outside subscriber is asked first, and told of nothing before
+it has confirmed. A webhook is sent, in place of a notification:
 
 ```json
 {
@@ -270,8 +271,8 @@ It answers with a [pre-signed](#pre-signed-requests) `PUT` of `SubscribeBody` to
 `UnsubscribeBody` at any later time: then it is told no more but once, with `Message_Type`
 `UnsubscribeConfirmation` and new leave to subscribe again. The two URLs are there if the operator has set
 `public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
-`external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and `Queue`
-in its query. Queues of the same project (`queue:`) and connections are not asked.
+`external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and
+`Queue` in its query. Queues of the same project (`queue:`) and connections are not asked.
 """
 
 # What each operation does, in a sentence or two.
@@ -315,14 +316,34 @@ ABOUT = {
     "[pre-signed requests](#pre-signed-requests). The queue need not exist.",
     "subscriptions.list": "The queue's subscriptions by id, a page at a time.",
     "subscriptions.create": "Lets somebody be told of each message posted to the queue from now on. Whoever "
-    "is subscribed to the queue already and has not confirmed keeps that subscription, as it is, and is asked "
-    "once more; one who has confirmed is `409`. The queue is created if need be.",
+    "is subscribed to the queue already and has not confirmed keeps that subscription, as it is, and is "
+    "asked once more; one who has confirmed is `409`. The queue is created if need be.",
     "subscriptions.get": "One subscription. `age` counts from its creation or its last `ttl`.",
     "subscriptions.update": "Changes a subscription. A `ttl` counts from now; `options` replace the old ones "
     "as a whole; a new subscriber has yet to confirm.",
     "subscriptions.delete": "Ends a subscription. Never an error.",
     "subscriptions.confirm": "Says that the subscriber wants to be told, or no longer does. Mostly asked by "
     "the subscriber, with what it was sent: see [confirmation](#confirmation).",
+    "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
+    "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
+    "number of letters; `marker` in the answer says that there may be more. Not in the original API.",
+    "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
+    "and password. The header `Content-Location` repeats what was asked.",
+    "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "
+    "first. `uri` (1 to 255 characters) and `weight` (0 to 4294967295) are required, `flavor` (a name) and "
+    "`options` (an object) are not; anything else is refused. `409` when another pool has that store.",
+    "pools.get": "One pool.",
+    "pools.update": "Changes what is given of `uri`, `weight`, `flavor` and `options`, at least one of them; "
+    'other keys are ignored. `"flavor": ""` takes the pool out of its flavor.',
+    "pools.delete": "Removes a pool, and with it whatever its queues hold. `403` when it is the last one of "
+    "a flavor. Deleting what is not there is no error.",
+    "flavors.list": "The project's [flavors](operations.md#pools) by name, a page at a time.",
+    "flavors.put": "Makes a flavor of the pools in `pool_list`, or gives it others. They leave the flavors "
+    "they were in. All of them must promise the same.",
+    "flavors.get": "One flavor, its pools, and what all of them promise now.",
+    "flavors.update": "Gives the flavor the pools in `pool_list` instead of those it has.",
+    "flavors.delete": "Removes a flavor; its pools lose it. `403` while queues have it. Deleting what is not "
+    "there is no error.",
 }
 
 # What fields mean whose name and type do not tell, and whose struct does not either.
@@ -347,6 +368,14 @@ MEANINGS = {
     "wait": f"seconds to [wait](#waiting) for a message when there is none, {MAX_WAIT} at most",
     "claim_ids": "claims whose messages may go; read with `message_delete_with_claim_id` only",
     "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
+    "pool_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
+    "flavor_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
+    "document": "the body itself, see above",
+    ("pools.list", "marker"): "pools after this name",
+    ("pools.list", "detailed"): "show options too",
+    ("pools.get", "detailed"): "show options too",
+    ("flavors.list", "marker"): "flavors after this name",
+    ("flavors.list", "detailed"): "show capabilities too",
     "grace": "seconds a message outlives the claim, 60 to 43200; 60 when not given",
     ("queues.list", "marker"): "queues after this name",
     ("messages.list", "marker"): "messages after this place, from the link *next*",
@@ -362,6 +391,7 @@ MEANINGS = {
     ("subscriptions.update", "document"): "`subscriber`, `ttl`, `options`, at least one of them; null leaves "
     "as it is",
     ("subscriptions.confirm", "document"): "`confirmed`: true or false",
+    ("subscriptions.replay", "marker"): "where the request before left off",
 }
 
 # The object of a message as it travels, field by field. Checked against the renderer's own.
@@ -384,6 +414,7 @@ BODIES = {
     Body.REQUIRED: "a JSON object",
     Body.METADATA: "a JSON object, which is the field `metadata` itself; or none",
     Body.CHANGES: "a JSON array, which is the field `changes` itself",
+    Body.DOCUMENT: "a JSON object",
     Body.MESSAGES: "a JSON object",
     Body.UNCHECKED: "a JSON object",
     Body.DOCUMENT: "a JSON object, which is the field `document` itself",
@@ -457,7 +488,7 @@ def _operation(operation: Operation, example: Exchange, nested: dict[str, type[S
     if operation.streamed:
         facts.append("also as an [event stream](#event-streams)")
     if operation.admin:
-        facts.append("only in admin mode")
+        facts.append("only in admin mode" + (" with `pooling`" if operation.pooling else ""))
     if operation.action:
         facts.append(f"WebSocket action `{operation.action}`")
     if operation.relation:
@@ -568,6 +599,7 @@ def _kind(annotation: Any) -> str:
         bytes: "bytes",
         Any: "any value",
         Raw: "any value",
+        FlavorKey: "text",  # on the wire its name alone
     }
     return names[origin]
 
@@ -710,10 +742,12 @@ async def _faults() -> Any:
 
 def _home() -> str:
     everyone = json.loads(home_document(admin_mode=False))["resources"]
-    resources = json.loads(home_document(admin_mode=True))["resources"]
+    operators = json.loads(home_document(admin_mode=True))["resources"]
+    resources = json.loads(home_document(admin_mode=True, pooling=True))["resources"]
     rows = [
         (
-            f"`{relation}`" + ("" if relation in everyone else " (admin mode)"),
+            f"`{relation}`"
+            + ("" if relation in everyone else " (admin mode)" if relation in operators else " (pooling)"),
             f"`{resource.get('href-template') or resource['href']}`",
             ", ".join(resource["hints"]["allow"]),
         )
@@ -775,6 +809,7 @@ async def _examples() -> dict[str, Exchange]:
     it.wait(60)
     shown["subscriptions.list"] = await it.ask("GET", f"{subscriptions}?limit=5")
     shown["subscriptions.update"] = await it.ask("PATCH", subscription, {"ttl": 604800})
+    shown["subscriptions.replay"] = await it.ask("POST", f"{subscription}/replay")
     shown["subscriptions.confirm"] = await it.ask("PUT", f"{subscription}/confirm", {"confirmed": True})
     shown["subscriptions.get"] = await it.ask("GET", subscription)
     shown["subscriptions.delete"] = await it.ask("DELETE", subscription)
@@ -782,9 +817,27 @@ async def _examples() -> dict[str, Exchange]:
     shown["topics.list"] = await it.ask("GET", "/v2/topics?detailed=true")
     shown["queues.purge"] = await it.ask("POST", f"{q}/purge", {"resource_types": ["messages"]})
     shown["queues.delete"] = await it.ask("DELETE", q)
+    await _show_pools(shown)
     for operation in TABLE:
         if operation.like is None:
             assert shown[operation.name].status in operation.success, (
                 f"the example of {operation.name} failed"
             )
     return shown
+
+
+async def _show_pools(shown: dict[str, Exchange]) -> None:
+    it, admin = await Conversation.begin(pooling=True), {"X-Roles": "admin"}
+    pool, flavor = "/v2/pools/fast", "/v2/flavors/gold"
+    new = {"uri": "memory:///fast", "weight": 100, "options": {}}
+    shown["pools.put"] = await it.ask("PUT", pool, new, admin)
+    await it.ask("PUT", "/v2/pools/spare", {"uri": "memory:///spare", "weight": 1}, admin)
+    shown["flavors.put"] = await it.ask("PUT", flavor, {"pool_list": ["fast", "spare"]}, admin)
+    shown["pools.update"] = await it.ask("PATCH", "/v2/pools/spare", {"flavor": "", "weight": 50}, admin)
+    shown["pools.list"] = await it.ask("GET", "/v2/pools?limit=1&detailed=true", None, admin)
+    shown["pools.get"] = await it.ask("GET", pool, None, admin)
+    shown["flavors.list"] = await it.ask("GET", "/v2/flavors?detailed=true")
+    shown["flavors.get"] = await it.ask("GET", flavor)
+    shown["flavors.update"] = await it.ask("PATCH", flavor, {"pool_list": ["fast"]}, admin)
+    shown["flavors.delete"] = await it.ask("DELETE", flavor, None, admin)
+    shown["pools.delete"] = await it.ask("DELETE", pool, None, admin)

@@ -13,7 +13,10 @@ MIN_TTL = 60  # seconds; messages, claims, grace
 MAX_NAME = 64  # characters of a queue's name
 MAX_BODY = 65536  # bytes of a request that carries neither messages nor metadata
 MAX_PROJECT = 256  # characters of a project's id
+MAX_WEIGHT = 2**32 - 1  # of a pool
+MAX_POOL_TEXT = 255  # characters of a pool's URI, and of its flavor's name
 MAX_WAIT = 20  # seconds a listing or a claim may wait for messages
+MAX_SIGNED_TTL = 315_360_000  # seconds, ten years: of a pre-signed URL, unless the operator says otherwise
 LAST_SECOND = 253402300799.0  # of the year 9999; calendars end there
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")
@@ -35,6 +38,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_queues_per_page: int = 20
     max_messages_per_page: int = 20
     max_subscriptions_per_page: int = 20
+    max_pools_per_page: int = 20
+    max_flavors_per_page: int = 20
     max_messages_per_claim_or_pop: int = 20
     max_queue_metadata: int = 65536
     max_messages_post_size: int = 262144
@@ -72,8 +77,13 @@ class Limits(Struct, frozen=True, kw_only=True):
             )
 
     def check_queue_limit(self, limit: int) -> None:
-        if not 1 <= limit <= self.max_queues_per_page:
-            raise Invalid(f"Limit must be at least 1 and no greater than {self.max_queues_per_page}.")
+        self._check_names(limit, self.max_queues_per_page)
+
+    def check_pool_limit(self, limit: int) -> None:
+        self._check_names(limit, self.max_pools_per_page)
+
+    def check_flavor_limit(self, limit: int) -> None:
+        self._check_names(limit, self.max_flavors_per_page)
 
     def check_message_limit(self, limit: int) -> None:
         self._check_count("Limit", limit, self.max_messages_per_page)
@@ -107,6 +117,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     def check_wait(self, wait: int) -> None:
         if not 0 <= wait <= MAX_WAIT:
             raise Invalid(f"Wait must be at least 0 and may not be greater than {MAX_WAIT} seconds.")
+
+    @staticmethod
+    def _check_names(limit: int, maximum: int) -> None:
+        if not 1 <= limit <= maximum:
+            raise Invalid(f"Limit must be at least 1 and no greater than {maximum}.")
 
     @staticmethod
     def _check_count(what: str, value: int, maximum: int) -> None:

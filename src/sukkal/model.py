@@ -1,5 +1,6 @@
 """What things are. Times are seconds since the epoch, durations are seconds."""
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -140,3 +141,40 @@ class Notice(Struct, frozen=True, kw_only=True):
     body: bytes  # as the producer sent it
     ttl: int  # seconds
     delay: int = 0  # seconds until it can be claimed
+
+
+class FlavorKey(NamedTuple):
+    """Names one flavor: equal names in two projects are two flavors."""
+
+    project: str
+    name: str
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """A store that queues can be placed in."""
+
+    name: str
+    uri: str  # may hold a password; people are shown `shown_uri`
+    weight: int  # how likely it is chosen, beside others; 0 is never
+    flavor: FlavorKey | None = None  # which queues it is for; None: those without flavor
+    options: dict[str, Any] = {}  # for the driver, as the operator gave them
+    capabilities: list[str] = []  # what its store promised when it was last asked
+
+    @property
+    def shown_uri(self) -> str:
+        return without_credentials(self.uri)
+
+
+class Flavor(Struct, frozen=True, kw_only=True):
+    """A project's named set of pools."""
+
+    name: str
+    pools: list[str]
+    capabilities: list[str]  # what all of its pools promise now
+
+
+def without_credentials(uri: str) -> str:
+    """A store's URI as it may be shown and logged."""
+    # A "?" in a password that should have been quoted does not begin the options, which have a "=".
+    uri = re.sub(r"^([^:/?#]+://)(?!/)(?:[^?]*@|[^@=]*@)", r"\1", uri)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1(hidden)", uri)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sukkal import requests
-from sukkal.model import Message, Subscription
+from sukkal.model import Flavor, Message, Pool, Subscription
 
 
 class Body(enum.Enum):
@@ -45,6 +45,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
     success: tuple[int, ...] = (200,)
     admin: bool = False  # offered only in admin mode
+    pooling: bool = False  # offered only where messages lie in pools
     relation: str | None = None  # in the home document; `rel/` is put in front
     like: str | None = None  # what serves and shows it, of a topic: the operation on a queue
 
@@ -56,6 +57,8 @@ PATH_FIELDS = {
     "message_id": "id",
     "claim_id": "claim_id",
     "subscription_id": "subscription_id",
+    "pool_name": "pool",
+    "flavor_name": "flavor",
 }
 
 _QUEUE = "/v2/queues/{queue_name}"
@@ -85,7 +88,7 @@ _ROWS: tuple[Operation, ...] = (
         action="check_node_health",
         policy="health:get",
         request=requests.GetHealth,
-        result=requests.Health,
+        result=requests.Health,  # of each pool, where messages lie in pools
         admin=True,
         relation="health",
         failure="Health status could not be read.",
@@ -288,6 +291,125 @@ _ROWS: tuple[Operation, ...] = (
         relation="delete_claim",
         failure="Claim could not be deleted.",
     ),
+    Operation(
+        name="pools.list",
+        http=("GET", "/v2/pools"),
+        policy="pools:get_all",
+        request=requests.ListPools,
+        result=requests.PoolList,
+        query=("marker", "limit", "detailed"),
+        admin=True,
+        pooling=True,
+        relation="pools",
+        failure="Pools could not be listed.",
+    ),
+    Operation(
+        name="pools.put",
+        http=("PUT", "/v2/pools/{pool_name}"),
+        policy="pools:create",
+        request=requests.PutPool,
+        result=requests.PoolPut,
+        body=Body.DOCUMENT,
+        success=(201,),
+        admin=True,
+        pooling=True,
+        relation="pool",
+        failure="Pool could not be created.",
+    ),
+    Operation(
+        name="pools.get",
+        http=("GET", "/v2/pools/{pool_name}"),
+        policy="pools:get",
+        request=requests.GetPool,
+        result=Pool,
+        query=("detailed",),
+        admin=True,
+        pooling=True,
+        relation="pool",
+        failure="Pool could not be retrieved.",
+    ),
+    Operation(
+        name="pools.update",
+        http=("PATCH", "/v2/pools/{pool_name}"),
+        policy="pools:update",
+        request=requests.UpdatePool,
+        result=Pool,
+        body=Body.DOCUMENT,
+        admin=True,
+        pooling=True,
+        relation="pool",
+        failure="Pool could not be updated.",
+    ),
+    Operation(
+        name="pools.delete",
+        http=("DELETE", "/v2/pools/{pool_name}"),
+        policy="pools:delete",
+        request=requests.DeletePool,
+        success=(204,),
+        admin=True,
+        pooling=True,
+        relation="pool",
+        failure="Pool could not be deleted.",
+    ),
+    Operation(
+        name="flavors.list",
+        http=("GET", "/v2/flavors"),
+        policy="flavors:get_all",
+        request=requests.ListFlavors,
+        result=requests.FlavorList,
+        query=("marker", "limit", "detailed"),
+        admin=True,
+        pooling=True,
+        relation="flavors",
+        failure="Flavors could not be listed.",
+    ),
+    Operation(
+        name="flavors.put",
+        http=("PUT", "/v2/flavors/{flavor_name}"),
+        policy="flavors:create",
+        request=requests.PutFlavor,
+        result=requests.FlavorPut,
+        body=Body.DOCUMENT,
+        success=(201,),
+        admin=True,
+        pooling=True,
+        relation="flavor",
+        failure="Flavor could not be created.",
+    ),
+    Operation(
+        name="flavors.get",
+        http=("GET", "/v2/flavors/{flavor_name}"),
+        policy="flavors:get",
+        request=requests.GetFlavor,
+        result=Flavor,
+        admin=True,
+        pooling=True,
+        relation="flavor",
+        failure="Flavor could not be retrieved.",
+    ),
+    Operation(
+        name="flavors.update",
+        http=("PATCH", "/v2/flavors/{flavor_name}"),
+        policy="flavors:update",
+        request=requests.UpdateFlavor,
+        result=Flavor,
+        body=Body.DOCUMENT,
+        admin=True,
+        pooling=True,
+        relation="flavor",
+        failure="Flavor could not be updated.",
+    ),
+    Operation(
+        name="flavors.delete",
+        http=("DELETE", "/v2/flavors/{flavor_name}"),
+        policy="flavors:delete",
+        request=requests.DeleteFlavor,
+        success=(204,),
+        admin=True,
+        pooling=True,
+        relation="flavor",
+        failure="Flavor could not be deleted.",
+    ),
     # --- subscriptions ---
     Operation(
         name="subscriptions.list",
@@ -354,6 +476,15 @@ _ROWS: tuple[Operation, ...] = (
         relation="subscription_confirm",
         failure="Subscription could not be confirmed.",
     ),
+    Operation(
+        name="subscriptions.replay",
+        http=("POST", f"{_QUEUE}/subscriptions/{{subscription_id}}/replay"),
+        policy="subscription:update",
+        request=requests.ReplaySubscription,
+        result=requests.Replayed,
+        query=("marker",),
+        failure="Subscription could not be replayed.",
+    ),
 )
 
 
@@ -384,3 +515,8 @@ _TOPICS = tuple(
 TABLE: tuple[Operation, ...] = (*_ROWS, *_TOPICS)
 
 BY_NAME = {operation.name: operation for operation in TABLE}
+
+
+def offered(*, admin_mode: bool, pooling: bool) -> tuple[Operation, ...]:
+    """The rows that a service with these settings serves over HTTP."""
+    return tuple(row for row in TABLE if (admin_mode or not row.admin) and (pooling or not row.pooling))

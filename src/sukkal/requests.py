@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from sukkal.model import Edge, Lease, Message, Queue, Subscription
+from sukkal.model import Edge, Flavor, Lease, Message, Pool, Queue, Subscription
 
 # --- queues ------------------------------------------------------------------------------------------
 
@@ -237,9 +237,90 @@ class ConfirmSubscription(Struct, frozen=True, kw_only=True):
     document: Any  # an object of `confirmed`, true or false
 
 
+class ReplaySubscription(Struct, frozen=True, kw_only=True):
+    """Send again what is in the dead letter queue for it."""
+
+    queue: str
+    subscription_id: str
+    marker: str | None = None  # where the request before left off
+
+
+class Replayed(Struct, frozen=True, kw_only=True):
+    replayed: int  # deliveries
+    marker: str | None = None  # there may be more from here on
+
+
 class DeleteSubscription(Struct, frozen=True, kw_only=True):
     queue: str
     subscription_id: str
+
+
+# --- pools and flavors -------------------------------------------------------------------------------
+
+
+class ListPools(Struct, frozen=True, kw_only=True):
+    marker: str | None = None
+    limit: int | None = None
+    detailed: bool = False
+
+
+class PoolList(Struct, frozen=True, kw_only=True):
+    pools: list[Pool]
+
+
+class PutPool(Struct, frozen=True, kw_only=True):
+    pool: str
+    document: Any = None
+
+
+class PoolPut(Struct, frozen=True, kw_only=True):
+    """The pool is as the request has it, whatever it was before."""
+
+
+class GetPool(Struct, frozen=True, kw_only=True):
+    pool: str
+    detailed: bool = False
+
+
+class UpdatePool(Struct, frozen=True, kw_only=True):
+    pool: str
+    document: Any = None
+
+
+class DeletePool(Struct, frozen=True, kw_only=True):
+    pool: str
+
+
+class ListFlavors(Struct, frozen=True, kw_only=True):
+    marker: str | None = None
+    limit: int | None = None
+    detailed: bool = False
+
+
+class FlavorList(Struct, frozen=True, kw_only=True):
+    flavors: list[Flavor]
+
+
+class PutFlavor(Struct, frozen=True, kw_only=True):
+    flavor: str
+    document: Any = None
+
+
+class FlavorPut(Struct, frozen=True, kw_only=True):
+    """The flavor is as the request has it, whatever it was before."""
+
+
+class GetFlavor(Struct, frozen=True, kw_only=True):
+    flavor: str
+
+
+class UpdateFlavor(Struct, frozen=True, kw_only=True):
+    flavor: str
+    document: Any = None
+
+
+class DeleteFlavor(Struct, frozen=True, kw_only=True):
+    flavor: str
 
 
 # --- the service itself ------------------------------------------------------------------------------
@@ -273,4 +354,17 @@ class Health(Struct, frozen=True, kw_only=True):
     storage_reachable: bool
     durable: bool  # an acknowledged write survives a crash of the machine
     operation_status: dict[str, OperationHealth]
-    message_volume: Volume
+    message_volume: Volume | None  # None when it cannot be told
+    capabilities: list[str] | UnsetType = UNSET  # of a pool: what its store promises now
+
+
+class PooledHealth(Struct, frozen=True, kw_only=True):
+    """How the service is whose messages lie in pools."""
+
+    catalog_reachable: bool  # the records of queues and pools
+    pools: dict[str, Health]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As it is shown: pools stand beside the catalog."""
+        return {"catalog_reachable": self.catalog_reachable, **self.pools}

@@ -6,30 +6,38 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
 from msgspec.structs import replace
 
-from sukkal import logs, workers
-from sukkal.config import BadSetting, Settings, without_credentials
+from sukkal import logs, outside, workers
+from sukkal.config import BadSetting, Settings
+from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.confirmation import Terms, Wording
+from sukkal.core.filters import compile_filter
+from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
+from sukkal.core.subscribing import Check
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
 from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
+from sukkal.model import without_credentials
+from sukkal.notify.deliverer import Deliverers
+from sukkal.notify.dispatcher import Dispatcher
+from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend, ControlBackend, Trait
 from sukkal.stores.observed import Begin, Observed, ObservedControl
-from sukkal.stores.registry import open_backend, open_control
+from sukkal.stores.registry import located, open_backend, open_control
 from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
@@ -43,6 +51,7 @@ log = logging.getLogger("sukkal")
 HIGHEST_PORT = 65535
 GIVEN_UP_AFTER = 60.0  # seconds a peer may leave what was sent to it unacknowledged, or take nothing more
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
+LAST_DELIVERIES = 5.0  # seconds that deliveries under way may take to end
 
 Result = TypeVar("Result")
 Opened = TypeVar("Opened", bound=ControlBackend)
@@ -121,7 +130,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                     "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
-        await _check_key(_service(settings, stores, clock), clock)
+        service, _ = _delivering(settings, stores, clock)
+        await _check_key(service, clock)
         return stores.traits
 
 
@@ -138,7 +148,7 @@ async def _serve(
     """
     async with _opened(settings) as stores, _tracing(settings) as spans:
         clock = SystemClock()
-        service = _service(settings, stores, clock, spans)
+        service, dispatcher = _delivering(settings, stores, clock, spans)
         await _check_key(service, clock)
         app, sockets = _transports(settings, service, clock, listeners, spans)
         server = Server(_wrapped(app, settings, listeners, spans), sockets.connect)
@@ -147,11 +157,12 @@ async def _serve(
             asyncio.create_task(sockets.watch()),
             asyncio.create_task(service.figures.watch()),
         ]
+        dispatcher.start()
         try:
             serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
             if admin_listeners:
-                admin = Server(_admin(settings, stores, service, app, sockets, server, clock))
+                admin = Server(_admin(settings, stores, service, app, sockets, server, dispatcher, clock))
                 chores.append(asyncio.create_task(_serve_operators(admin, admin_listeners)))
                 await _either(chores[-1], admin.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
@@ -163,9 +174,11 @@ async def _serve(
             await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
+            await dispatcher.stop(LAST_DELIVERIES)
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            await service.close()
     log.info("stopped")
 
 
@@ -187,6 +200,7 @@ def _admin(
     app: HttpApp,
     sockets: WebSocketApp,
     server: Server,
+    dispatcher: Dispatcher,
     clock: SystemClock,
 ) -> Any:
     """The application for operators."""
@@ -199,6 +213,7 @@ def _admin(
             in_flight=app.in_flight + sockets.in_flight,
             connections=len(server.server_state.connections),
             sockets=len(sockets.connections),
+            deliveries=dispatcher.open,
         )
 
     figures = {"messages": stores.messages.figures}
@@ -209,23 +224,46 @@ def _admin(
         figures,
         look=look,
         busiest=service.busiest,
+        pending=service.deliveries.pending,
         queues=settings.metrics_queues,
         clock=clock.now,
     )
     return AdminApp(
         exposition,
         ping=service.ping,
-        stats=stores.messages.messages.stats,
+        stats=service.stats,
         clock=clock.now,
         stopping=lambda: app.draining,
     )
 
 
-def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None) -> Service:
-    if settings.slow_request:
-        stores = _observed(stores, time_store)
+def _delivering(
+    settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None
+) -> tuple[Service, Dispatcher]:
+    """The service, and what brings its notifications to subscribers outside.
+
+    Raises BadSetting for what deliverers cannot use.
+    """
+    checks: dict[str, Check] = {}
+    service = _service(settings, stores, clock, checks, spans)
+    made = outside.deliverers(settings, service.forward, clock)
+    checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
+    return service, _dispatcher(settings, service, made, clock)
+
+
+def _service(
+    settings: Settings,
+    stores: Stores,
+    clock: SystemClock,
+    subscriber_checks: Mapping[str, Check],
+    spans: "Spans | None" = None,
+) -> Service:
+    observers: list[Begin] = [time_store] if settings.slow_request else []
     if spans is not None:
-        stores = _observed(stores, spans.store)
+        observers.append(spans.store)
+    for begin in observers:
+        stores = _observed(stores, begin)
+    figures = Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes]))
     service = Service(
         stores.messages,
         control=stores.control,
@@ -234,18 +272,35 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spa
         encryption_key=settings.message_encryption_key,
         compress_above=settings.compress_above,
         delete_with_claim_id=settings.message_delete_with_claim_id,
+        opener=PoolStores(settings, observers, figures) if settings.pooling else None,
         carrier=spans,
-        figures=Figures(ByProject([_class_of_projects(one) for one in settings.metrics_project_classes])),
+        figures=figures,
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
+        subscriber_checks=subscriber_checks,
     )
-    stores.messages.figures.messages = service.figures.messages
+    stores.messages.figures.messages = figures.messages
     if settings.slow_request:
         service.wrap_calls(timed)
     if spans is not None:
         service.wrap_calls(spans.operations)
     return service
+
+
+def _dispatcher(
+    settings: Settings, service: Service, deliverers: Deliverers, clock: SystemClock
+) -> Dispatcher:
+    return Dispatcher(
+        service.deliveries,
+        service.recipients,
+        deliverers,
+        Hosts(per_host=settings.max_deliveries_per_host, per_project=settings.max_deliveries_per_project),
+        clock,
+        Mint(),
+        service.figures,
+        compile_filter=compile_filter,
+    )
 
 
 def _class_of_projects(setting: str) -> tuple[str, str]:
@@ -430,6 +485,43 @@ def resolved(settings: Settings, store: str) -> str:
         path = (Path(settings.data_dir).expanduser() / "sukkal.db").absolute()
         return path.as_uri().replace("file:", "sqlite:", 1)
     return store
+
+
+class PoolStores:
+    """Opens the stores of pools, see `Opener`, as the service's own are opened."""
+
+    def __init__(self, settings: Settings, observers: Sequence[Begin], figures: Figures) -> None:
+        """`observers` are told of each call, see `Observed`; what expires is counted in `figures`."""
+        self._settings = settings
+        self._observers = observers
+        self._figures = figures
+        self._own = {
+            located(resolved(settings, uri))[1]: name
+            for name, uri in (("control_store", settings.control_store), ("store", settings.store))
+            if uri is not None
+        }
+
+    def site(self, uri: str, options: Mapping[str, Any]) -> Site:
+        site = Site(*located(resolved(self._settings, uri), options))
+        if site.identity in self._own:
+            raise BadStoreURI(
+                f"The setting {self._own[site.identity]} names this store already, where the records of "
+                "pools and queues are kept. A pool needs one of its own."
+            )
+        return site
+
+    async def open(self, site: Site) -> Backend:
+        backend = await open_backend(site.uri, durable=self._settings.durability == "full")
+        if self._settings.workers > 1 and Trait.SHARED not in backend.traits:
+            await backend.close()
+            raise BadStoreURI(
+                f"The service runs in {self._settings.workers} processes, and one process only can use this "
+                "store. Name one that can be shared, such as redis://localhost."
+            )
+        backend.figures.messages = self._figures.messages
+        for begin in self._observers:
+            backend = Observed(backend, begin)
+        return backend
 
 
 def _listeners(settings: Settings, *, shared: bool = False) -> list[socket.socket]:

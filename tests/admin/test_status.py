@@ -42,6 +42,19 @@ def test_status_with_everything_an_operator_can_switch_on(tmp_path: Path) -> Non
     assert "acme/orders: 2 free" in told.stdout
 
 
+def test_status_tells_of_each_pool(tmp_path: Path) -> None:
+    with running(tmp_path, settings={"admin_mode": "true", "pooling": "true"}) as server:
+        caller = Caller(server.host, server.port, project="acme")
+        pool = {"uri": "memory:///one", "weight": 1}
+        assert caller("PUT", "/v2/pools/one", pool, headers={"X-Roles": "admin"}).status == 201
+        caller("POST", "/v2/queues/orders/messages", {"messages": [{"body": 1}]})
+        caller.close()
+        told = sukkal("status", "--url", server.url)
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"records +reachable", told.stdout)
+    assert re.search(r"pool one +operations: all work.*1 free, 0 claimed", told.stdout)
+
+
 def test_status_of_nothing_is_not_well(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         url = server.url

@@ -11,7 +11,7 @@ from sukkal.core import service
 from sukkal.core.signing import Signer
 from sukkal.errors import StoreUnavailable, Unavailable
 from sukkal.model import topic
-from sukkal.operations import BY_NAME, TABLE, Operation
+from sukkal.operations import BY_NAME, Operation, offered
 from sukkal.requests import NewMessage
 from sukkal.wire.status import status_of
 
@@ -56,6 +56,7 @@ REQUESTS: Mapping[str, dict[str, Any]] = {
         "subscription_id": "{subscription}",
         "document": {"confirmed": True},
     },
+    "subscriptions.replay": {"queue": "orders", "subscription_id": "{subscription}"},
 }
 WITHOUT_STORE = ("ping.probe", "queues.share")
 
@@ -64,7 +65,8 @@ def said(operation: Operation) -> str:
     return f"{operation.failure} Please try again in a few seconds."
 
 
-every_operation = pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.name)
+ROWS = offered(admin_mode=True, pooling=False)  # test_pools.py asks the others
+every_operation = pytest.mark.parametrize("operation", ROWS, ids=lambda operation: operation.name)
 
 
 async def prepared(stage: Stage) -> tuple[World, dict[str, dict[str, Any]]]:
@@ -98,7 +100,7 @@ async def prepared(stage: Stage) -> tuple[World, dict[str, dict[str, Any]]]:
         fields = {key: filled(value, in_topics) for key, value in REQUESTS[row.like].items()}
         return {key: value for key, value in fields.items() if key != "claim_id"}
 
-    return world, {row.name: asked(row) for row in TABLE}
+    return world, {row.name: asked(row) for row in ROWS}
 
 
 async def subscribed(world: World, queue: str) -> str:
@@ -107,7 +109,7 @@ async def subscribed(world: World, queue: str) -> str:
 
 
 def test_every_operation_has_a_sample_request() -> None:
-    assert list(REQUESTS) == [operation.name for operation in TABLE if operation.like is None]
+    assert list(REQUESTS) == [operation.name for operation in ROWS if operation.like is None]
 
 
 @every_operation

@@ -82,17 +82,32 @@ RELATIONS: dict[str, tuple[str, list[str], dict[str, str], bool]] = {
 }
 
 
-def resources(*, admin_mode: bool = False) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.json.decode(home_document(admin_mode=admin_mode))
+# The same of those that are listed in admin mode only, and only where messages lie in pools.
+POOLED: dict[str, tuple[str, list[str], dict[str, str], bool]] = {
+    f"{kind}{s}": (
+        f"/v2/{kind}s{{?detailed,limit,marker}}" if s else f"/v2/{kind}s/{{{kind}_name}}",
+        ["GET"] if s else ["GET", "PUT", "DELETE", "PATCH"],
+        {"detailed": "param/detailed", "limit": f"param/{kind}_limit", "marker": "param/marker"}
+        if s
+        else {f"{kind}_name": f"param/{kind}_name"},
+        False,
+    )
+    for kind in ("pool", "flavor")
+    for s in ("s", "")
+}
+
+
+def resources(*, admin_mode: bool = False, pooling: bool = False) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.json.decode(home_document(admin_mode=admin_mode, pooling=pooling))
     assert list(document) == ["resources"]
     found: dict[str, Any] = document["resources"]
     return found
 
 
-@pytest.mark.parametrize("name", RELATIONS)
+@pytest.mark.parametrize("name", [*RELATIONS, *POOLED])
 def test_relation_is_as_the_api_has_it(name: str) -> None:
-    template, allow, variables, takes_body = RELATIONS[name]
-    resource = resources()[f"rel/{name}"]
+    template, allow, variables, takes_body = (RELATIONS | POOLED)[name]
+    resource = resources(admin_mode=name in POOLED, pooling=name in POOLED)[f"rel/{name}"]
     assert resource["href-template"] == template
     assert resource["hints"]["allow"] == allow
     assert resource["hints"]["formats"] == {"application/json": {}}
@@ -104,18 +119,23 @@ def test_relation_is_as_the_api_has_it(name: str) -> None:
 def test_every_relation_of_the_table_is_listed_with_the_operations_method(operation: Operation) -> None:
     if operation.relation is None:
         return
-    resource = resources(admin_mode=True)[f"rel/{operation.relation}"]
+    resource = resources(admin_mode=True, pooling=True)[f"rel/{operation.relation}"]
     assert operation.http[0] in resource["hints"]["allow"]
 
 
 def test_nothing_is_listed_that_the_table_does_not_have() -> None:
-    listed = {name.removeprefix("rel/") for name in resources(admin_mode=True)}
+    listed = {name.removeprefix("rel/") for name in resources(admin_mode=True, pooling=True)}
     assert listed == {operation.relation for operation in TABLE if operation.relation}
+
+
+def test_pools_are_listed_only_in_admin_mode_and_where_there_are_some() -> None:
+    for shown in (resources(), resources(admin_mode=True), resources(pooling=True)):
+        assert not {f"rel/{name}" for name in POOLED} & set(shown)
 
 
 def test_every_template_leads_somewhere() -> None:
     router = Router(TABLE)
-    for name, resource in resources(admin_mode=True).items():
+    for name, resource in resources(admin_mode=True, pooling=True).items():
         href = resource.get("href-template") or resource["href"]
         assert href.startswith("/v2")
         found = router.match(href.partition("{?")[0])

@@ -21,7 +21,8 @@ def matched(router: Router, path: str) -> Match:
 @pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.name)
 def test_every_operation_is_found_at_its_route(router: Router, operation: Operation) -> None:
     method, template = operation.http
-    path = template.format(queue_name="q", topic_name="q", message_id="m", claim_id="c", subscription_id="s")
+    names = {"message_id": "m", "claim_id": "c", "subscription_id": "s", "pool_name": "p", "flavor_name": "f"}
+    path = template.format(queue_name="q", topic_name="q", **names)
     query = f"{operation.selected_by}=x".encode() if operation.selected_by else b""
     found = matched(router, path)
     assert found.resource.endpoint(method, query).operation is operation
@@ -31,6 +32,8 @@ def test_every_operation_is_found_at_its_route(router: Router, operation: Operat
         "{message_id}": ("id", "m"),
         "{claim_id}": ("claim_id", "c"),
         "{subscription_id}": ("subscription_id", "s"),
+        "{pool_name}": ("pool", "p"),
+        "{flavor_name}": ("flavor", "f"),
     }
     assert dict(found.fields) == dict(values[part] for part in template.split("/") if part in values)
 

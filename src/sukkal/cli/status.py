@@ -103,7 +103,23 @@ def _of_service(url: str) -> Iterator[Line]:
     elif health.status != 200:
         yield Line("operations", f"not known: health answers {health.status}", well=False)
     else:
-        yield from _of_health(json.loads(health.body))
+        document = json.loads(health.body)
+        if "catalog_reachable" in document:
+            yield from _of_pools(document)
+        else:
+            yield from _of_health(document)
+
+
+def _of_pools(document: dict[str, Any]) -> Iterator[Line]:
+    well = document.pop("catalog_reachable")
+    yield Line("records", "reachable" if well else "cannot be read", well=well)
+    for name, pool in sorted(document.items()):
+        if not pool["storage_reachable"]:
+            yield Line(f"pool {name}", "cannot be reached", well=False)
+            continue
+        told = {line.name: line for line in _of_health(pool)}
+        texts = [f"{key}: {line.text}" for key, line in told.items()]
+        yield Line(f"pool {name}", "; ".join(texts), well=told["operations"].well)
 
 
 def _of_health(document: dict[str, Any]) -> Iterator[Line]:
@@ -116,7 +132,8 @@ def _of_health(document: dict[str, Any]) -> Iterator[Line]:
     text = ", ".join(failed) + " failed" if failed else f"all work, the slowest in {slowest * 1000:.1f} ms"
     yield Line("operations", text, well=not failed)
     volume = document["message_volume"]
-    yield Line("messages", f"{volume['free']} free, {volume['claimed']} claimed")
+    if volume is not None:
+        yield Line("messages", f"{volume['free']} free, {volume['claimed']} claimed")
     yield Line("durability", "full" if document["durable"] else "relaxed: a crash may lose the last writes")
 
 

@@ -20,6 +20,7 @@ DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIMS = "_max_claim_count"
 ENCRYPT = "_enable_encrypt_messages"
 RETRY_POLICY = "_retry_policy"
+FLAVOR = "_flavor"
 
 BACKOFF_FUNCTIONS = ("linear", "arithmetic", "exponential", "geometric")
 

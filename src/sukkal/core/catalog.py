@@ -56,8 +56,9 @@ class Catalog:
         recent = ((entry.uses, key) for key, entry in self._cache.items() if now < entry.read + LATELY)
         return [key for _, key in heapq.nlargest(count, recent)]
 
-    async def get(self, key: QueueKey, *, now: float) -> Entry | None:
-        entry = self.cached(key, now)
+    async def get(self, key: QueueKey, *, now: float, fresh: bool = False) -> Entry | None:
+        """The queue's record; a `fresh` one is as it is now."""
+        entry = None if fresh else self.cached(key, now)
         if entry is not None:
             return entry
         writes = self._writes

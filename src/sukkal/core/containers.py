@@ -13,6 +13,7 @@ from sukkal import requests as r
 from sukkal.core import attributes, patch
 from sukkal.core.catalog import SCAN, Catalog
 from sukkal.core.context import Context
+from sukkal.core.placement import Placement
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, NotFound
@@ -32,7 +33,9 @@ class Containers:
         *,
         kind: str = "queue",
         may_encrypt: bool = False,
+        placement: Placement | None = None,
     ) -> None:
+        """`placement` where messages lie in pools."""
         self._catalog = catalog
         self._kind = kind
         self._subscriptions = subscriptions
@@ -40,6 +43,7 @@ class Containers:
         self._waiting = waiting
         self._limits = limits
         self._may_encrypt = may_encrypt
+        self._placement = placement
         self._defaults = (attributes.defaults if kind == "queue" else attributes.topic_defaults)(limits)
 
     async def page(self, ctx: Context, request: r.ListQueues) -> r.QueueList:
@@ -81,7 +85,23 @@ class Containers:
     async def create(self, ctx: Context, request: r.CreateQueue) -> r.QueueCreated:
         self._check(request.metadata)
         key = QueueKey(ctx.project, request.queue)
+        if self._placement is not None:
+            return await self._create_placed(ctx, key, request.metadata, self._placement)
         return r.QueueCreated(created=await self._catalog.create(key, request.metadata, now=ctx.now))
+
+    async def _create_placed(
+        self, ctx: Context, key: QueueKey, metadata: dict[str, Any], placement: Placement
+    ) -> r.QueueCreated:
+        """Create a queue, if there is a pool for it."""
+        flavor = metadata.get(attributes.FLAVOR) or None
+        await placement.check_flavor(key.project, flavor, Invalid)
+        if await self._catalog.get(key, now=ctx.now) is not None:
+            return r.QueueCreated(created=False)
+        await placement.check_arrangement(key, flavor)
+        created = await self._catalog.create(key, metadata, now=ctx.now)
+        if created:
+            await placement.arrange(key)
+        return r.QueueCreated(created=created)
 
     def _check(self, metadata: dict[str, Any], fault: type[Invalid] = Invalid) -> None:
         attributes.check(metadata, self._limits, may_encrypt=self._may_encrypt, fault=fault)
@@ -104,8 +124,14 @@ class Containers:
             self._check(metadata, InvalidBody)
             if len(msgspec.json.encode(metadata)) > self._limits.max_queue_metadata:
                 raise InvalidBody(self.too_large())
+            placing = self._placement if any(change.key == attributes.FLAVOR for change in changes) else None
+            if placing is not None:
+                await placing.check_flavor(key.project, metadata.get(attributes.FLAVOR), InvalidBody)
+                await placing.check_arrangement(key, metadata.get(attributes.FLAVOR) or None, asked=True)
             if await self._catalog.replace(entry, key, metadata, now=ctx.now):
                 break
+        if placing is not None:
+            await placing.arrange(key, asked=True)
         touched = any(change.key == attributes.DEFAULT_DELAY for change in changes)
         if touched and not metadata.get(attributes.DEFAULT_DELAY):
             # Also when it had none before: an earlier attempt may have failed between the two steps.
@@ -115,6 +141,9 @@ class Containers:
 
     async def delete(self, ctx: Context, request: r.DeleteQueue) -> None:
         key = QueueKey(ctx.project, request.queue)
+        if self._placement is not None:
+            # Before: whoever makes the queue again afterwards finds it leaving, and has it stay.
+            await self._placement.leave(key)
         await self._catalog.remove(key, lambda: self._messages.purge(key))
 
     async def stats(self, ctx: Context, request: r.GetQueueStats) -> r.QueueStats:

@@ -24,6 +24,17 @@ BODY = Raw(b'"health"')
 
 
 class Health:
+    OPERATIONS = (
+        "create_queue",
+        "post_messages",
+        "claim_messages",
+        "list_messages",
+        "delete_messages",
+        "delete_claim",
+        "bulk_delete_messages",
+        "delete_queue",
+    )
+
     def __init__(
         self,
         backends: tuple[Backend, ControlBackend],
@@ -50,7 +61,7 @@ class Health:
         """Nothing: that the call arrives is the answer."""
 
     async def get(self, ctx: Context, _request: r.GetHealth) -> r.Health:
-        operations = await self._try_operations(replace(ctx, project=PROJECT))
+        operations = await self.try_operations(ctx, f"health-{uuid.uuid4().hex}")
         volume = await self._backend.messages.volume(now=ctx.now)
         return r.Health(
             storage_reachable=await self._reachable(),
@@ -68,9 +79,9 @@ class Health:
             return False
         return True
 
-    async def _try_operations(self, ctx: Context) -> dict[str, r.OperationHealth]:
-        """Each operation's outcome; one that fails does not keep the others from being tried."""
-        queue = f"health-{uuid.uuid4().hex}"
+    async def try_operations(self, ctx: Context, queue: str) -> dict[str, r.OperationHealth]:
+        """Each operation's outcome on a new queue; one that fails keeps no other from being tried."""
+        ctx = replace(ctx, project=PROJECT)
         ids: list[str] = []
         claim = ""
 
@@ -82,21 +93,21 @@ class Health:
             nonlocal claim
             claim = (await self._claims.create(ctx, r.CreateClaim(queue=queue, limit=2))).id or ""
 
-        steps: dict[str, Callable[[], Awaitable[object]]] = {
-            "create_queue": lambda: self._queues.create(ctx, r.CreateQueue(queue=queue)),
-            "post_messages": post,
-            "claim_messages": take,
-            "list_messages": lambda: self._messages.page(ctx, r.ListMessages(queue=queue, echo=True)),
-            "delete_messages": lambda: self._messages.delete(
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: self._queues.create(ctx, r.CreateQueue(queue=queue)),
+            post,
+            take,
+            lambda: self._messages.page(ctx, r.ListMessages(queue=queue, echo=True)),
+            lambda: self._messages.delete(
                 ctx, r.DeleteMessage(queue=queue, id=(ids or [claim])[0], claim_id=claim or None)
             ),
-            "delete_claim": lambda: self._claims.release(ctx, r.ReleaseClaim(queue=queue, claim_id=claim)),
-            "bulk_delete_messages": lambda: self._messages.delete_many(
+            lambda: self._claims.release(ctx, r.ReleaseClaim(queue=queue, claim_id=claim)),
+            lambda: self._messages.delete_many(
                 ctx, r.DeleteMessages(queue=queue, ids=ids[1:] or [queue], claim_ids=[claim])
             ),
-            "delete_queue": lambda: self._queues.delete(ctx, r.DeleteQueue(queue=queue)),
-        }
-        return {name: await _tried(name, step) for name, step in steps.items()}
+            lambda: self._queues.delete(ctx, r.DeleteQueue(queue=queue)),
+        )
+        return {name: await _tried(name, step) for name, step in zip(self.OPERATIONS, steps, strict=True)}
 
 
 async def _tried(name: str, step: Callable[[], Awaitable[object]]) -> r.OperationHealth:

@@ -7,7 +7,17 @@ from sukkal.operations import Operation
 ADMIN = "admin"
 
 # Policies not open to everyone, with the role they ask for.
-REQUIRED_ROLE = {"health:get": ADMIN}
+REQUIRED_ROLE = {
+    "health:get": ADMIN,
+    "pools:get_all": ADMIN,
+    "pools:create": ADMIN,
+    "pools:get": ADMIN,
+    "pools:update": ADMIN,
+    "pools:delete": ADMIN,
+    "flavors:create": ADMIN,
+    "flavors:update": ADMIN,
+    "flavors:delete": ADMIN,
+}
 
 
 def authorize(operation: Operation, ctx: Context) -> None:

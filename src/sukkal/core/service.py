@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
+from sukkal.core.attributes import FLAVOR
+from sukkal.core.backends import Opener
 from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
@@ -14,15 +16,20 @@ from sukkal.core.compression import Compression
 from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.dead_letters import DeadLetters
 from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
 from sukkal.core.filters import compile_filter
+from sukkal.core.flavors import Flavors
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Call
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.policy import authorize
+from sukkal.core.pool_health import PoolHealth
+from sukkal.core.pooling import Pooling
+from sukkal.core.pools import Pools
 from sukkal.core.recipients import Recipients
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing import Check, Rules
@@ -56,6 +63,7 @@ class Service:
         new_id: Callable[[float], str] | None = None,
         clock: Clock | None = None,
         figures: Figures | None = None,
+        opener: Opener | None = None,
         carrier: Carrier | None = None,
         signer: Signer | None = None,
         terms: Terms | None = None,
@@ -68,6 +76,7 @@ class Service:
         With a `carrier`, messages bring along the trace they were posted in.
         `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
         `send` takes what they are asked; by default it is recorded for delivery.
+        With an `opener` messages lie in pools, and in `backend` only those from before.
         """
         limits = limits or Limits()
         control = control or backend
@@ -76,11 +85,18 @@ class Service:
         self.figures = figures = figures or Figures()
         self._cipher = cipher = Cipher(encryption_key)
         self._catalog = catalog = Catalog(control.documents, limits)
-        self._store = store = backend.messages
+        self.pooling = opener is not None
+        self._pools: Pooling | None = None
+        store, waker = backend.messages, backend.waker
+        if opener is not None:
+            self._pools = pools = Pooling(opener, backend, control, clock, self._flavor)
+            store, waker = pools.messages, pools.waker
+        self._placement = self._pools.placement if self._pools is not None else None
+        self._store = store
         self._backend = backend
         self._control = control
         self._limits = limits
-        self._waiting = waiting = Waiting(store, backend.waker, clock)
+        self._waiting = waiting = Waiting(store, waker, clock)
         self.deliveries = deliveries = Deliveries(store, waiting, new_id)
         self._messages = messages = Messages(
             catalog,
@@ -95,10 +111,13 @@ class Service:
             delete_with_claim_id=delete_with_claim_id,
             carrier=carrier,
         )
-        notifier = Notifier(backend.waker, clock, messages.opened, figures, carrier)
+        notifier = Notifier(waker, clock, messages.opened, figures, carrier)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
-            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+            limits,
+            schemes=subscriber_types,
+            checks={} if subscriber_checks is None else subscriber_checks,
+            check_filter=compile_filter,
         )
         confirmation = Confirmation(
             terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
@@ -114,11 +133,25 @@ class Service:
             confirmation=confirmation,
         )
         self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
+        dead_letters = DeadLetters(self.recipients, messages, deliveries, store, cipher)
         self._queues = queues = Containers(
-            catalog, store, waiting, limits, subscriptions, may_encrypt=cipher.ready
+            catalog,
+            store,
+            waiting,
+            limits,
+            subscriptions,
+            may_encrypt=cipher.ready,
+            placement=self._placement,
         )
         topics = Containers(
-            catalog, store, waiting, limits, subscriptions, kind="topic", may_encrypt=cipher.ready
+            catalog,
+            store,
+            waiting,
+            limits,
+            subscriptions,
+            kind="topic",
+            may_encrypt=cipher.ready,
+            placement=self._placement,
         )
         claims = Claims(catalog, store, waiting, messages, limits, new_id, figures)
         self._health = health = Health((backend, control), queues, messages, claims)
@@ -149,15 +182,44 @@ class Service:
             "subscriptions.update": subscriptions.update,
             "subscriptions.delete": subscriptions.delete,
             "subscriptions.confirm": subscriptions.confirm,
+            "subscriptions.replay": dead_letters.replay,
             "queues.share": signer.share,
             "topics.list": topics.page,
             "topics.get": topics.get,
             "topics.update": topics.update,
         }
         handlers |= {row.name: handlers[row.like] for row in TABLE if row.like and row.name not in handlers}
+        if self._pools is not None:
+            handlers |= self._pooled(health)
         self.dispatcher = Dispatcher(handlers)
+        self.forward = messages.forward
         self.authorize = authorize
         self.call: Call = self.dispatcher.call
+
+    def _pooled(self, health: Health) -> dict[str, Handler]:
+        """What is served otherwise, or only, where messages lie in pools."""
+        assert self._pools is not None
+        topology, backends, placement = self._pools.topology, self._pools.backends, self._pools.placement
+        pools = Pools(topology, backends, placement, self._limits)
+        flavors = Flavors(topology, backends, placement, self._catalog, self._limits)
+        return {
+            "health.get": PoolHealth(health, topology, backends, placement).get,
+            "pools.list": pools.page,
+            "pools.put": pools.put,
+            "pools.get": pools.get,
+            "pools.update": pools.update,
+            "pools.delete": pools.delete,
+            "flavors.list": flavors.page,
+            "flavors.put": flavors.put,
+            "flavors.get": flavors.get,
+            "flavors.update": flavors.update,
+            "flavors.delete": flavors.delete,
+        }
+
+    async def _flavor(self, key: QueueKey, now: float) -> str | None:
+        """The flavor that a queue's record names, as it is now."""
+        entry = await self._catalog.get(key, now=now, fresh=True)
+        return (entry.queue.metadata.get(FLAVOR) or None) if entry is not None else None
 
     async def check_key(self, now: float) -> None:
         """Raise WrongKey unless what was encrypted in the store before can be read; to be asked first."""
@@ -165,7 +227,8 @@ class Service:
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
         """Whether a post to this queue reaches the store without waiting, and so keeps its place."""
-        return self._messages.at_hand(ctx, queue)
+        placed = self._placement is None or self._placement.stays_at_hand(QueueKey(ctx.project, queue))
+        return placed and self._messages.at_hand(ctx, queue)
 
     async def body_limit(self, operation: Operation, ctx: Context, queue: str) -> int:
         """How many bytes the body of a request may have; to be asked before it is read."""
@@ -218,10 +281,28 @@ class Service:
         """How many wait now, for messages to come."""
         return self._waiting.count
 
+    async def close(self) -> None:
+        """Let go of the stores of pools; of those that were handed in, who opened them does."""
+        if self._pools is not None:
+            await self._pools.close()
+
+    async def stats(self, queue: QueueKey, *, now: float) -> Stats:
+        """What a queue holds. Raises StoreUnavailable."""
+        return await self._store.stats(queue, now=now)
+
     async def busiest(self, count: int, now: float) -> list[tuple[QueueKey, Stats]]:
-        """Up to `count` of the queues used most in this process lately, and what they hold."""
-        keys = self._catalog.busiest(count, now)
-        return [(key, await self._store.stats(key, now=now)) for key in keys]
+        """Up to `count` of the queues used most in this process lately, and what they hold.
+
+        Raises StoreUnavailable; but a queue whose pool is away is left out.
+        """
+        found = []
+        for key in self._catalog.busiest(count, now):
+            try:
+                found.append((key, await self.stats(key, now=now)))
+            except StoreUnavailable:
+                if not self.pooling:
+                    raise
+        return found
 
     async def ping(self) -> None:
         """Return when the stores answer; StoreUnavailable when one does not."""
@@ -236,6 +317,8 @@ class Service:
         while True:
             try:
                 swept = await self._backend.messages.sweep(now=clock())
+                if self._pools is not None:
+                    swept += await self._pools.sweep(clock())
             except StoreUnavailable as exc:
                 log.warning("sweep: %s", exc)
                 swept = 0

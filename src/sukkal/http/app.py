@@ -27,7 +27,7 @@ from sukkal.http.render import Renderers
 from sukkal.http.routes import TRANSPORT, Endpoint, Match, Router
 from sukkal.limits import MAX_PROJECT, MAX_WAIT
 from sukkal.model import Message
-from sukkal.operations import TABLE, Body, Operation
+from sukkal.operations import Body, Operation, offered
 from sukkal.requests import ListMessages
 from sukkal.wire.home import VERSIONS, home_document
 from sukkal.wire.identity import NOBODY, ClientIds, RequestIds, bad_name
@@ -70,11 +70,14 @@ class HttpApp:
         self._service = service
         self._clock = clock
         self._callers = identity.Callers(client_ids or ClientIds())
-        self._router = Router((op for op in TABLE if admin_mode or not op.admin), service.figures)
+        pooling = service.pooling
+        self._router = Router(offered(admin_mode=admin_mode, pooling=pooling), service.figures)
         self._took_other = service.figures.of(TRANSPORT, OTHER).took
         self._journal = journal or Journal()
         self._tell_from = self._journal.tell_from
-        self._home = {medium: home_document(admin_mode=admin_mode, medium=medium) for medium in MEDIA}
+        self._home = {
+            medium: home_document(admin_mode=admin_mode, pooling=pooling, medium=medium) for medium in MEDIA
+        }
         self._renderers = {medium: Renderers(medium, checksums=checksums) for medium in MEDIA}
 
     async def drained(self) -> None:
@@ -188,7 +191,7 @@ class HttpApp:
         if endpoint.waits and b"prefer" in headers and "wait" not in fields:
             preferred = preferred_wait(headers[b"prefer"])
         if operation.body is not Body.NONE:
-            queue = fields["queue"]
+            queue = fields.get("queue", "")
             sent = content.media_type(sent_as)
             octets = sent == content.OCTETS and operation.body is Body.MESSAGES
             times = content.octets_times(query) if octets else {}

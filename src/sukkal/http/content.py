@@ -8,11 +8,11 @@ from sukkal.errors import InvalidBody
 from sukkal.http.answer import Refused
 from sukkal.http.query import QueryReader
 from sukkal.http.routes import Endpoint
-from sukkal.operations import PATCH_MEDIA_TYPE, Body
+from sukkal.operations import PATCH_MEDIA_TYPE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire import bodies
 from sukkal.wire.fields import fields as members
-from sukkal.wire.media import JSON, MSGPACK
+from sukkal.wire.media import JSON, MSGPACK, Medium
 
 OCTETS = "application/octet-stream"  # in a post: one message, whose body is the request's
 
@@ -65,7 +65,7 @@ def body_fields(endpoint: Endpoint, raw: bytes, sent: str, *, announced: bool) -
             raise InvalidBody("Request body must be a JSON array of operation objects.")
         return {"changes": changes}
     if form is Body.DOCUMENT:
-        return {"document": medium.document(raw) if raw else None}
+        return {"document": _document(medium, raw, endpoint.operation) if raw else None}
     if not raw:
         if form is Body.REQUIRED:
             raise _no_body(announced)
@@ -76,6 +76,15 @@ def body_fields(endpoint: Endpoint, raw: bytes, sent: str, *, announced: bool) -
     if form is Body.METADATA:
         return {"metadata": document}
     return members(document, endpoint.body_types, endpoint.operation.required)
+
+
+def _document(medium: Medium, raw: bytes, operation: Operation) -> Any:
+    try:
+        return medium.document(raw)
+    except InvalidBody as exc:
+        if operation.pooling:  # the operators' routes have a text of their own
+            raise InvalidBody("JSON could not be parsed.") from exc
+        raise
 
 
 def _no_body(announced: bool) -> InvalidBody:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from sukkal import requests as r
 from sukkal.core.context import Context
 from sukkal.http.answer import Answer, line
-from sukkal.model import Edge, Message, Queue, Subscription
+from sukkal.model import Edge, Flavor, Message, Pool, Queue, Subscription
 from sukkal.operations import TABLE
 from sukkal.wire import links
 from sukkal.wire.checksum import checksum
@@ -77,6 +77,32 @@ class _Queues(Struct):
     count: int | UnsetType = UNSET
 
 
+class _Pool(Struct):
+    name: str
+    uri: str
+    weight: int
+    flavor: str
+    href: str
+    options: dict[str, Any] | UnsetType = UNSET
+
+
+class _Pools(Struct):
+    pools: list[_Pool]
+    links: list[_Link]
+
+
+class _Flavor(Struct, omit_defaults=True):
+    name: str
+    href: str
+    pool_list: list[str] | UnsetType = UNSET
+    capabilities: list[str] | UnsetType = UNSET
+
+
+class _Flavors(Struct):
+    flavors: list[_Flavor]
+    links: list[_Link]
+
+
 class _Topics(Struct):
     topics: list[_Queue]
     links: list[_Link]
@@ -132,9 +158,18 @@ class Renderers:
             "subscriptions.get": self._subscription,
             "subscriptions.update": self._updated_subscription,
             "subscriptions.confirm": self._confirmed_subscription,
+            "subscriptions.replay": self._replayed,
             "queues.share": self._shared,
             "topics.list": self._topics,
             "health.get": self._health,
+            "pools.list": self._pools,
+            "pools.put": self._put_pool,
+            "pools.get": self._got_pool,
+            "pools.update": self._updated_pool,
+            "flavors.list": self._flavors,
+            "flavors.put": self._put_flavor,
+            "flavors.get": self._flavor,
+            "flavors.update": self._flavor,
         }
         for row in TABLE:
             if row.like in self.by_operation and row.name not in self.by_operation:
@@ -327,10 +362,74 @@ class Renderers:
         location = _location(links.confirmation(request.queue, request.subscription_id))
         return Answer(204, b"", location, self.media_type)
 
+    def _replayed(self, _ctx: Context, _request: r.ReplaySubscription, result: r.Replayed) -> Answer:
+        return self._answer(200, result)
+
     # --- the service itself --------------------------------------------------------------------------
 
-    def _health(self, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Answer:
-        return self._answer(200, result)
+    def _health(self, _ctx: Context, _request: r.GetHealth, result: r.Health | r.PooledHealth) -> Answer:
+        return self._answer(200, result.document if isinstance(result, r.PooledHealth) else result)
+
+    # --- pools and flavors ---------------------------------------------------------------------------
+
+    def _pools(self, _ctx: Context, request: r.ListPools, result: r.PoolList) -> Answer:
+        given = _asked(request)
+        asked = links.query(given)
+        here = line("content-location", f"{links.POOLS}?{asked}" if asked else links.POOLS)
+        next_links = _next(links.POOLS, given, [pool.name for pool in result.pools])
+        shown = [_pool(pool, request.detailed) for pool in result.pools]
+        return self._answer(200, _Pools(shown, next_links), here)
+
+    def _put_pool(self, _ctx: Context, request: r.PutPool, _result: r.PoolPut) -> Answer:
+        return Answer(201, b"", _location(links.pool(request.pool)), self.media_type)
+
+    def _got_pool(self, _ctx: Context, request: r.GetPool, result: Pool) -> Answer:
+        return self._answer(200, _pool(result, request.detailed))
+
+    def _updated_pool(self, _ctx: Context, _request: r.UpdatePool, result: Pool) -> Answer:
+        return self._answer(200, _pool(result, False))
+
+    def _flavors(self, _ctx: Context, request: r.ListFlavors, result: r.FlavorList) -> Answer:
+        shown = [
+            _Flavor(
+                flavor.name,
+                links.flavor(flavor.name),
+                flavor.pools or UNSET,
+                flavor.capabilities if request.detailed else UNSET,
+            )
+            for flavor in result.flavors
+        ]
+        next_links = _next(links.FLAVORS, _asked(request), [flavor.name for flavor in result.flavors])
+        return self._answer(200, _Flavors(shown, next_links))
+
+    def _put_flavor(self, _ctx: Context, request: r.PutFlavor, _result: r.FlavorPut) -> Answer:
+        return Answer(201, b"", _location(links.flavor(request.flavor)), self.media_type)
+
+    def _flavor(self, _ctx: Context, _request: Any, result: Flavor) -> Answer:
+        href = links.flavor(result.name)
+        return self._answer(200, _Flavor(result.name, href, result.pools, result.capabilities))
+
+
+def _asked(request: r.ListPools | r.ListFlavors) -> dict[str, str | int | bool | None]:
+    """What a listing's query says."""
+    return {"detailed": request.detailed, "limit": request.limit, "marker": request.marker}
+
+
+def _next(path: str, asked: dict[str, str | int | bool | None], names: list[str]) -> list[_Link]:
+    if not names:
+        return []
+    return [_Link("next", f"{path}?{links.query({**asked, 'marker': names[-1]})}")]
+
+
+def _pool(pool: Pool, detailed: bool) -> _Pool:
+    return _Pool(
+        pool.name,
+        pool.shown_uri,
+        pool.weight,
+        pool.flavor.name if pool.flavor is not None else "",
+        links.pool(pool.name),
+        pool.options if detailed else UNSET,
+    )
 
 
 def _location(href: str) -> bytes:

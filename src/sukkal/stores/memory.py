@@ -22,6 +22,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -360,6 +361,11 @@ class MemoryBackend:
 
     async def close(self) -> None:
         """Do nothing: everything goes with the last reference to it."""
+
+
+def identity(uri: str) -> str:
+    """Stores in memory are told apart by name: `memory:///name`."""
+    return f"memory {urlsplit(uri).path.strip('/')}"
 
 
 async def open_backend(uri: str, *, durable: bool = True) -> Backend:

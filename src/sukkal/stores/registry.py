@@ -1,8 +1,9 @@
 """URI scheme → store. A driver is imported when its scheme is first asked for, and named nowhere else."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from sukkal.errors import BadStoreURI
 from sukkal.stores.contract import Backend, ControlBackend, Form
@@ -61,6 +62,26 @@ async def open_control(uri: str, *, durable: bool = True) -> ControlBackend:
     """The same for a store that is asked for documents only; some have nothing else."""
     control: ControlBackend = await _driver(uri).open_backend(uri, durable=durable)
     return control
+
+
+def located(uri: str, options: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """The URI with those of the options that its driver knows, and the identity of the store it leads to.
+
+    Identities are equal for URIs that lead to the same store, as far as that can be told without going there.
+    What the URI says itself wins over options. Raises BadStoreURI.
+    """
+    try:
+        driver = _driver(uri)
+        said = parse_qs(urlsplit(uri).query, keep_blank_values=True)
+        known = getattr(driver, "OPTIONS", ())
+        further = {k: v for k, v in (options or {}).items() if k in known and k not in said}
+        if further:
+            uri += ("&" if said else "?") + urlencode(further)
+        return uri, driver.identity(uri)
+    except BadStoreURI:
+        raise
+    except ValueError as exc:  # from urlsplit
+        raise BadStoreURI("The URI cannot be read.") from exc
 
 
 def _driver(uri: str) -> Any:

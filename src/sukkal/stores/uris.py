@@ -1,5 +1,6 @@
 """What the URIs of all servers have in common: an address, and options behind a question mark."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -20,7 +21,7 @@ def split(uri: str) -> SplitResult:
         parts = urlsplit(uri)
     except ValueError as exc:  # whose words quote the URI
         raise BadStoreURI("The store's URI cannot be read: its brackets do not fit.") from exc
-    if "@" in parts.path or "@" in parts.fragment or ("@" in parts.query and "@" not in parts.netloc):
+    if "@" in parts.path + parts.fragment + parts.query.partition("=")[0]:
         raise BadStoreURI(
             f"The {parts.scheme}: URI has an @ in the wrong place. In a user's name or password, "
             "/ ? # and @ are written %2F, %3F, %23 and %40."
@@ -43,10 +44,15 @@ def address(text: str, default_port: int) -> Address:
     return host, int(port)
 
 
-def options(scheme: str, query: str, kind: type[msgspec.Struct], *, first: str) -> dict[str, Any]:
-    """The options a query gives: fields of `kind`, from the one named `first` on."""
+def known(kind: type[msgspec.Struct], *, first: str) -> list[str]:
+    """The fields of `kind` from the one named `first` on, which URIs may set by these names."""
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    return names[names.index(first) :]
+
+
+def options(scheme: str, query: str, kind: type[msgspec.Struct], known: Sequence[str]) -> dict[str, Any]:
+    """What a query gives: fields of `kind`, among those that are `known`."""
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    known = list(types)[list(types).index(first) :]
     found = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in known:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sukkal.operations import TABLE, Operation
+from sukkal.operations import Operation, offered
 from sukkal.wire.media import JSON, Medium
 
 VERSIONS: dict[str, Any] = {
@@ -30,6 +30,8 @@ _QUERY = {
     "messages_delete": ("ids", "pop"),
     "message_delete": ("claim",),
     "post_claim": ("limit",),
+    "pools": ("detailed", "limit", "marker"),
+    "flavors": ("detailed", "limit", "marker"),
     "subscriptions_get": ("marker", "limit"),
 }
 
@@ -42,6 +44,8 @@ _PARAMETERS = {
     ("queues", "limit"): "queue_limit",
     ("messages", "limit"): "messages_limit",
     ("post_claim", "limit"): "claim_limit",
+    ("pools", "limit"): "pool_limit",
+    ("flavors", "limit"): "flavor_limit",
     ("subscriptions_get", "limit"): "subscription_limit",
     ("subscriptions_post", "limit"): "subscription_limit",
 }
@@ -49,11 +53,11 @@ _PARAMETERS = {
 _METHOD_ORDER = ("GET", "PUT", "DELETE", "PATCH", "POST")
 
 
-def home_document(*, admin_mode: bool, medium: Medium = JSON) -> bytes:
+def home_document(*, admin_mode: bool, pooling: bool = False, medium: Medium = JSON) -> bytes:
     """The home document, from the table."""
     relations: dict[str, list[Operation]] = {}
-    for operation in TABLE:
-        if operation.relation and (admin_mode or not operation.admin):
+    for operation in offered(admin_mode=admin_mode, pooling=pooling):
+        if operation.relation:
             relations.setdefault(operation.relation, []).append(operation)
     resources = {f"rel/{name}": _resource(name, rows) for name, rows in relations.items()}
     return medium.encode({"resources": resources})
@@ -65,9 +69,9 @@ def _resource(name: str, rows: list[Operation]) -> dict[str, Any]:
     hints: dict[str, Any] = {"allow": allow, "formats": {"application/json": {}}}
     if set(allow) <= {"POST", "PATCH"}:
         hints["accept-post"] = ["application/json"]
-    if rows[0].admin and "{" not in path:
-        return {"href": path, "hints": hints}
     query = _QUERY.get(name, ())
+    if rows[0].admin and "{" not in path and not query:
+        return {"href": path, "hints": hints}
     variables = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     variables += [*query, *_BESIDE.get(name, ())]
     resource: dict[str, Any] = {"href-template": path + ("{?" + ",".join(query) + "}" if query else "")}

@@ -6,6 +6,8 @@ from urllib.parse import quote
 from sukkal.model import topic_of
 
 QUEUES = "/v2/queues"
+POOLS = "/v2/pools"
+FLAVORS = "/v2/flavors"
 TOPICS = "/v2/topics"
 
 
@@ -26,6 +28,14 @@ def claimed(message: str, claim_id: str) -> str:
 
 def claim(queue_name: str, claim_id: str) -> str:
     return f"{QUEUES}/{queue_name}/claims/{claim_id}"
+
+
+def pool(name: str) -> str:
+    return f"{POOLS}/{quote(name, safe='')}"
+
+
+def flavor(name: str) -> str:
+    return f"{FLAVORS}/{quote(name, safe='')}"
 
 
 def subscriptions(queue_name: str) -> str:

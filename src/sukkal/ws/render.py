@@ -269,5 +269,7 @@ class Renderers:
 
     # --- the service itself --------------------------------------------------------------------------
 
-    def _health(self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health) -> Rendered:
-        return 200, result
+    def _health(
+        self, _medium: Medium, _ctx: Context, _request: r.GetHealth, result: r.Health | r.PooledHealth
+    ) -> Rendered:
+        return 200, result.document if isinstance(result, r.PooledHealth) else result

@@ -108,7 +108,7 @@ class Responder:
             for kind in KINDS
         }
         self._renderers = Renderers(checksums=checksums).by_operation
-        self._home = msgspec.json.decode(home_document(admin_mode=admin_mode))
+        self._home = msgspec.json.decode(home_document(admin_mode=admin_mode, pooling=service.pooling))
         self._headers = {kind: _HeaderReader(kind) for kind in KINDS}
         self.answer: Answering = self._answer  # the reply; whatever happens, there is one
 

@@ -1,6 +1,5 @@
 """The store for more than one machine: Redis or Valkey. URIs: `uri.py`; what lies where: `layout.py`."""
 
-from sukkal.errors import StoreUnavailable
 from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
 from sukkal.stores.redis.cluster import Cluster
 from sukkal.stores.redis.dial import Dialer
@@ -8,6 +7,7 @@ from sukkal.stores.redis.documents import RedisDocuments
 from sukkal.stores.redis.layout import Layout
 from sukkal.stores.redis.messages import Names, RedisMessages
 from sukkal.stores.redis.servers import OneServer, SentinelGroup, Servers
+from sukkal.stores.redis.uri import OPTIONS as OPTIONS
 from sukkal.stores.redis.uri import Options, parse
 from sukkal.stores.redis.waker import RedisWaker
 
@@ -51,12 +51,17 @@ class RedisBackend:
         await self._servers.close()
 
 
+def identity(uri: str) -> str:
+    """Raises BadStoreURI."""
+    return parse(uri).identity
+
+
 async def open_backend(uri: str, *, durable: bool = True) -> Backend:
     """Raises BadStoreURI, StoreUnavailable."""
     backend = RedisBackend(parse(uri), durable=durable)
     try:
         await backend.open()
-    except StoreUnavailable:
+    except BaseException:
         await backend.close()
         raise
     return backend

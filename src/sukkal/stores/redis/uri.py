@@ -42,6 +42,12 @@ class Options(Struct, frozen=True, kw_only=True):
     sentinel_password: str = ""
 
     @property
+    def identity(self) -> str:
+        """Equal where the same keys of the same servers are meant."""
+        servers = ",".join(sorted(f"{host.lower()}:{port}" for host, port in self.addresses))
+        return f"redis {servers} {self.service} {self.database} {self.prefix}"
+
+    @property
     def in_group(self) -> bool:
         """Whether servers take over from each other by themselves."""
         return self.scheme in ("redis+sentinel", "redis+cluster")
@@ -54,6 +60,9 @@ class Options(Struct, frozen=True, kw_only=True):
         if self.cert:
             context.load_cert_chain(self.cert, self.key or None)
         return context
+
+
+OPTIONS = uris.known(Options, first="prefix")
 
 
 def parse(uri: str) -> Options:
@@ -74,7 +83,7 @@ def parse(uri: str) -> Options:
         raise BadStoreURI(f"The database in a {scheme}: URI must be a number, not {path[0]!r}.")
     given: dict[str, Any] = {
         "tls": scheme == "rediss",
-        **uris.options(scheme, parts.query, Options, first="prefix"),
+        **uris.options(scheme, parts.query, Options, OPTIONS),
     }
     return Options(
         scheme=scheme,

@@ -11,6 +11,7 @@ from sukkal.stores.sql.documents import SqlDocuments
 from sukkal.stores.sql.mysql import Mysql
 from sukkal.stores.sql.postgresql import Postgresql
 from sukkal.stores.sql.schema import NEWEST
+from sukkal.stores.sql.uri import OPTIONS as OPTIONS
 from sukkal.stores.sql.uri import Options, parse
 from sukkal.tally import StoreFigures
 
@@ -55,6 +56,11 @@ def _database(uri: str, *, durable: bool) -> Database:
 
 def _kind(options: Options, *, durable: bool) -> Kind:
     return Postgresql(options, durable=durable) if options.scheme == "postgresql" else Mysql(options)
+
+
+def identity(uri: str) -> str:
+    """Raises BadStoreURI."""
+    return parse(uri).identity
 
 
 async def inspect(uri: str) -> Form:

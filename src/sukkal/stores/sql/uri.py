@@ -35,6 +35,11 @@ class Options(Struct, frozen=True, kw_only=True):
     key: str = ""
 
     @property
+    def identity(self) -> str:
+        """Equal for URIs of the same database, as far as that can be told without going there."""
+        return f"{'postgresql' if self.scheme == 'postgresql' else 'mysql'}://{self.shown}/{self.database}"
+
+    @property
     def shown(self) -> str:
         """Where it is, without who asks."""
         return ",".join(
@@ -49,6 +54,9 @@ class Options(Struct, frozen=True, kw_only=True):
         if self.cert:
             context.load_cert_chain(self.cert, self.key or None)
         return context
+
+
+OPTIONS = uris.known(Options, first="timeout")
 
 
 def parse(uri: str) -> Options:
@@ -69,5 +77,5 @@ def parse(uri: str) -> Options:
         database=database,
         user=unquote(user) or None,
         password=unquote(password) or None,
-        **uris.options(scheme, parts.query, Options, first="timeout"),
+        **uris.options(scheme, parts.query, Options, OPTIONS),
     )

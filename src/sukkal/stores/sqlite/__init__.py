@@ -75,6 +75,11 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
+def identity(uri: str) -> str:
+    """The file, whatever it is called on the way there."""
+    return f"sqlite {os.path.realpath(unquote(urlsplit(uri).path))}"
+
+
 async def inspect(uri: str) -> Form:
     return _inspect(Path(unquote(urlsplit(uri).path)))
 
