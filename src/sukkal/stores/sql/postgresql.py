@@ -67,7 +67,11 @@ class Postgresql:
     name = "PostgreSQL"
     url = "postgresql+asyncpg://"
     tests_connections = False  # a connection knows when it has been closed
-    errors: tuple[type[Exception], ...] = (asyncpg.PostgresError, asyncpg.InterfaceError)
+    errors: tuple[type[Exception], ...] = (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # none of the hosts takes writes
+    )
     syncs = "SELECT current_setting('fsync')::bool AND current_setting('synchronous_commit') <> 'off'"
     how_to_sync = "Set fsync and synchronous_commit to on for durable writes."
     lock: tuple[str, ...] = (
