@@ -43,8 +43,8 @@ class Builder:
             await self._insist("PUT", name, {"number": number})
             self.kept[name] = number
             if number % 3 == 0:
+                del self.kept[name]  # from now on it may be there or not
                 await self._insist("DELETE", name)
-                del self.kept[name]
                 self.deleted.add(name)
 
     async def _insist(self, method: str, name: str, metadata: dict[str, int] | None = None) -> None:

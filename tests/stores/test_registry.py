@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from sukkal.errors import BadStoreURI
-from sukkal.stores.registry import located, open_backend
+from sukkal.stores.registry import located, open_backend, open_control
 
 
 async def test_scheme_that_no_store_serves_is_refused_with_those_that_are() -> None:
