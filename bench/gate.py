@@ -10,12 +10,15 @@ after every start. One that is meant is named in a commit of the change, by a tr
 
     Slower: post (bodies are checked for …)
 
+With `--instructions` it is the instructions of each request that are compared, as valgrind counts them, which
+tells less (nothing of a sleep, or of the disk) but the same on a busy machine as on an idle one: see
+instructions.py. So it runs for each change that is checked in.
+
 The base is where the change left the main branch; on it, the commit before. Nothing is compared, and that is
 said, when there is no such commit or when it has the same code.
 """
 
 import argparse
-import asyncio
 import math
 import os
 import re
@@ -25,25 +28,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-import proc
+import instructions
 import uvloop
-import wire
+from bursts import BURSTS, Burst, Side, open_side
 from servers import Server, ServerFailed, start_sukkal
 
-from sukkal.bench.calls import Caller, Request, Target
-from sukkal.bench.lines import HttpLine
-
 ROOT = Path(__file__).parents[1]
-CLIENT = "3381af92-2b9e-11e3-b191-71861300734c"
-QUEUE = "gate"
-STOCK = 200  # messages that lists and gets find
-CONNECTIONS = 8
 CHANCE = 0.01
 THRESHOLDS = {"CPU": 1.05, "time": 1.10}  # ratios up to which nothing is said
 TRUNKS = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
@@ -51,102 +46,6 @@ TRUNKS = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
 class Skipped(Exception):
     """There is nothing to compare; the text says why."""
-
-
-# --- what is asked ---
-
-
-Turn = Generator[Request, bytes, None]  # yields a request, is sent the body of its answer
-
-
-def _post(call: Caller) -> Turn:
-    yield call.request("messages.post", QUEUE, body=wire.messages(1))
-
-
-def _list(call: Caller) -> Turn:
-    yield call.request("messages.list", f"{QUEUE}-stock", query="limit=10&echo=true")
-
-
-def _cycle(call: Caller) -> Turn:
-    queue = f"{QUEUE}-cycle"
-    yield call.request("messages.post", queue, body=wire.messages(10))
-    claimed = yield call.request("claims.create", queue, query="limit=10", body=b'{"ttl":300,"grace":60}')
-    ids = b",".join(wire.message_ids(claimed)).decode()
-    yield call.request("messages.delete_many", queue, query=f"ids={ids}")
-
-
-@dataclass(frozen=True)
-class Burst:
-    turn: Callable[[Caller], Turn]
-    turns: int
-
-
-BURSTS = {"post": Burst(_post, 1500), "list": Burst(_list, 1500), "cycle": Burst(_cycle, 300)}
-
-
-class Asking:
-    """One connection's share of a burst."""
-
-    def __init__(self, line: HttpLine, turns: Iterator[Turn]) -> None:
-        self.done = asyncio.get_running_loop().create_future()
-        self._line = line
-        self._turns = turns
-        self._begin()
-
-    def _begin(self) -> None:
-        turn = next(self._turns, None)
-        if turn is None:
-            self.done.set_result(None)
-        else:
-            self._turn = turn
-            self._send(next(turn))
-
-    def _send(self, request: Request) -> None:
-        self._request = request
-        self._line.send(request, self)
-
-    def answered(self, status: int, body: bytes) -> None:
-        if status not in self._request.expect:
-            self.lost(f"{status} {body[:200].decode(errors='replace')}")
-            return
-        try:
-            following = self._turn.send(body)
-        except StopIteration:
-            self._begin()
-        else:
-            self._send(following)
-
-    def lost(self, reason: str) -> None:
-        self.done.set_exception(RuntimeError(f"{self._request.name}: {reason}"))
-
-
-@dataclass
-class Side:
-    """A running service and the connections to it."""
-
-    server: Server
-    call: Caller
-    lines: list[HttpLine]
-
-    async def burst(self, burst: Burst) -> dict[str, float]:
-        """Seconds that it took: of the server's processor, and elapsed."""
-        turns = iter([burst.turn(self.call) for _ in range(burst.turns)])  # each for whoever is free
-        cpu, start = proc.cpu_seconds(self.server.pid), time.perf_counter()
-        await asyncio.gather(*(Asking(line, turns).done for line in self.lines))
-        return {"CPU": proc.cpu_seconds(self.server.pid) - cpu, "time": time.perf_counter() - start}
-
-
-async def _open(server: Server) -> Side:
-    target = Target.parse(f"http://127.0.0.1:{server.port}")
-    call = Caller(target, CLIENT, "gate", {})
-    side = Side(server, call, [HttpLine(target) for _ in range(CONNECTIONS)])
-    await asyncio.gather(*(line.open() for line in side.lines))
-    await Asking(side.lines[0], iter([_stock(call)])).done
-    return side
-
-
-def _stock(call: Caller) -> Turn:
-    yield call.request("messages.post", f"{QUEUE}-stock", body=wire.messages(STOCK))
 
 
 # --- measuring ---
@@ -191,14 +90,14 @@ async def measure(
                 except ServerFailed as exc:
                     raise Skipped(f"the base does not run here: {exc}") from exc
                 servers.append(_start(trees[1], Path(folder), "change"))
-                base, change = [await _open(server) for server in servers]
+                base, change = [await open_side(server) for server in servers]
                 for name in bursts:
                     ratios = await _alternate(base, change, BURSTS[name], rounds)
                     for what, each in ratios.items():
                         found[name, what].starts.append(each)
                 _say(f"start {number + 1} of {starts} measured")
-                for line in (*base.lines, *change.lines):
-                    line.close()
+                base.close()
+                change.close()
             finally:
                 for server in servers:
                     server.kill()
@@ -309,6 +208,19 @@ def judge(found: dict[tuple[str, str], Ratios], meant: set[str]) -> bool:
     return kept
 
 
+def judge_counts(found: Mapping[str, tuple[float, float]], meant: set[str]) -> bool:
+    """The same for instructions."""
+    kept = True
+    print("| requests | base | change | change / base | bound | |\n|---|---|---|---|---|---|")
+    for name, (base, change) in found.items():
+        lost = change / base > instructions.BOUND
+        verdict = "" if not lost else "slower, as meant" if name in meant else "SLOWER"
+        kept = kept and verdict != "SLOWER"
+        row = f"| {name} | {base / 1e3:,.1f} k | {change / 1e3:,.1f} k | {change / base:.3f} "
+        print(f"{row}| {instructions.BOUND:.2f} | {verdict} |")
+    return kept
+
+
 def _say(what: str) -> None:
     print(f"bench-gate: {what}", file=sys.stderr, flush=True)
 
@@ -322,6 +234,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--starts", type=int, default=4, help="of the servers")
     options.add_argument("--rounds", type=int, default=12, help="pairs of bursts after each start")
     options.add_argument("--bursts", nargs="+", choices=BURSTS, default=list(BURSTS))
+    options.add_argument("--instructions", action="store_true", help="count them instead of seconds")
     return options.parse_args()
 
 
@@ -336,9 +249,12 @@ def main() -> int:
                 revision = _revision(options.base) if options.base else base_of_the_change()
                 trees, meant = [unpack(revision, Path(folder)), ROOT], accepted(revision)
                 _say(f"comparing with {revision[:9]}")
+            if options.instructions:
+                counted = instructions.measure(trees, options.bursts, say=_say)
+                return 0 if judge_counts(counted, meant) else 1
             work = measure(trees, options.bursts, starts=options.starts, rounds=options.rounds)
             found = uvloop.run(work)
-        except Skipped as exc:
+        except (Skipped, instructions.CannotCount) as exc:
             _say(f"nothing to compare: {exc}.")
             return 0
     return 0 if judge(found, meant) else 1

@@ -49,6 +49,11 @@ FLOORS = (
     Floor("waiters", "kb_each", 40, False, "memory of each idle waiter", "{:.1f} KB"),
     Floor("waiters", "cores", 0.02, False, "cores kept busy by idle waiters", "{:.3f}"),
     Floor("wake-all", "all_ms", 250, False, "one post wakes 1,000 waiting lists", "{:.0f} ms"),
+    Floor("webhooks-rate", "rate", 2_000, True, "webhooks: deliveries per second", _RATE),
+    Floor("webhooks-hanging", "ratio", 2, False, "webhooks: p99 of the others when 20 of 100 hang", "{:.2f}"),
+    Floor("webhooks-post", "ratio", 2, False, "post with 10 receivers: time against a plain one", "{:.2f}"),
+    Floor("webhooks-pending", "mb", 100, False, "memory of 100,000 deliveries to try again", _SIZE),
+    Floor("webhooks-pending", "cores", 0.02, False, "cores kept busy by them", "{:.3f}"),
     Floor(
         "depth", "cost_ratio", 1.5, False, "claim of 10, large backlog: cost against a small one", "{:.2f}"
     ),
@@ -136,6 +141,7 @@ def _tables(run: Run) -> list[tuple[str, Rows]]:
         ("From post to delivery, 500 messages a second", _delivery(run.results)),
         ("Pipelined over one socket", _pipelined(run.results)),
         ("Many who wait", _waiting(run.results)),
+        ("Deliveries to webhooks", _webhooks(run.results)),
         (f"On Redis, {_WORKERS} workers, median of {rounds}", _shared(run.results)),
         ("Many queues on Redis", _many_queues(run.results)),
         ("Memory of the server process", _memory(run.results)),
@@ -229,6 +235,15 @@ def _waiting(results: list[Result]) -> Rows:
     for result in results:
         if "waiters" in result.figures:
             rows.append((result.title, *(_maybe(result.figures, key, form) for key, form in forms.items())))
+    return rows
+
+
+def _webhooks(results: list[Result]) -> Rows:
+    rows: Rows = [("what", "figures")]
+    for result in results:
+        if result.name.startswith("webhooks-"):
+            figures = (f"{key} {value:,.3g}" for key, value in result.figures.items())
+            rows.append((result.title, ", ".join(figures)))
     return rows
 
 

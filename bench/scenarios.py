@@ -27,6 +27,7 @@ Measured = dict[str, Any]  # what load.py prints
 
 _LOAD = Path(__file__).with_name("load.py")
 _LIVE = Path(__file__).with_name("live.py")
+_WEBHOOKS = Path(__file__).with_name("webhooks.py")
 SHALLOW = 1000  # messages of the backlog that the deep one is compared with
 _PATIENCE = 900.0  # seconds one run of the load generator may take
 _DISTURBING = 0.2  # cores busy with something else, from which on a round is marked
@@ -51,10 +52,12 @@ class Scale:
     settle: float = 10.0  # seconds of rest before memory is read again
     starts: int = 5
     waiters: int = 10_000
+    webhooks: int = 2_000  # messages, each to 10 receivers
 
 
 QUICK = Scale(
     rounds=3,
+    webhooks=500,
     seconds=1.5,
     warmup=0.5,
     messages=100_000,
@@ -108,9 +111,9 @@ class Bench:
             raise BenchFailed(f"{server.name} answered nothing as expected: {measured['first_error']}")
         return measured
 
-    def live(self, server: Server, script: str, **options: object) -> Measured:
-        """The same for live.py."""
-        measured = self._run(_LIVE, server, script, options)
+    def live(self, server: Server, script: str, *, program: Path = _LIVE, **options: object) -> Measured:
+        """The same for live.py, or a program like it."""
+        measured = self._run(program, server, script, options)
         if measured["errors"]:
             raise BenchFailed(f"{script}: {measured['errors']} errors, the first: {measured['first_error']}")
         return measured
@@ -328,6 +331,32 @@ def pipelined(bench: Bench) -> Iterator[Result]:
         yield _live(bench, server, "pipelined", title, "pipelined", seconds=bench.scale.seconds)
 
 
+def webhooks(bench: Bench) -> Iterator[Result]:
+    """Deliveries to receivers on this machine, of messages that are on disk."""
+    for script, title, rounds, options in (
+        ("rate", "10 receivers, as fast as can be", None, {"messages": bench.scale.webhooks}),
+        ("hanging", "100 receivers, 20 of them hang", None, {"seconds": bench.scale.seconds}),
+        ("post", "posts by turns to a queue without and one with 10 receivers", None, {"messages": 300}),
+        ("pending", "100,000 deliveries to be tried again", 1, {"messages": 100_000}),
+    ):
+        measured = []
+        for _ in range(rounds or bench.scale.rounds):
+            with bench.sukkal() as server:
+                measured.append(_webhooks_round(bench, server, title, script, options))
+        figures = {key: _median(measured, key) for key in measured[0]}
+        yield Result(f"webhooks-{script}", title, figures, measured)
+
+
+def _webhooks_round(
+    bench: Bench, server: Server, title: str, script: str, options: dict[str, object]
+) -> Measured:
+    figures = bench.live(server, script, program=_WEBHOOKS, **options)
+    for key in ("errors", "first_error"):
+        del figures[key]
+    bench.say(f"{title} · " + ", ".join(f"{key} {value:,.2f}" for key, value in figures.items()))
+    return figures
+
+
 def waiting(bench: Bench) -> Iterator[Result]:
     """What it costs that many wait, and how soon they are woken."""
     with bench.sukkal() as server:
@@ -372,6 +401,7 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "delivery": delivery,
     "pipelined": pipelined,
     "waiting": waiting,
+    "webhooks": webhooks,
     "memory": memory,  # before depth and startup: its process must be the one that stored the messages
     "depth": depth,
     "startup": startup,

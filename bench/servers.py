@@ -27,9 +27,12 @@ class Server:
     `ready_after` is the time in seconds from starting the process until `/v2/ping` had its first answer.
     """
 
-    def __init__(self, name: str, command: Sequence[str], port: int, log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], port: int, log: Path, *, patience: float = PATIENCE
+    ) -> None:
         self.name = name
         self.port = port
+        self._patience = patience
         self._log = log
         with log.open("wb") as output:
             started = time.perf_counter()
@@ -59,8 +62,10 @@ class Server:
             if self._process.poll() is not None:
                 status = self._process.returncode
                 raise ServerFailed(f"{self.name} ended with status {status}:\n{self.last_words()}")
-            if time.perf_counter() - started > PATIENCE:
-                raise ServerFailed(f"{self.name} not ready after {PATIENCE:.0f} s:\n{self.last_words()}")
+            if time.perf_counter() - started > self._patience:
+                raise ServerFailed(
+                    f"{self.name} not ready after {self._patience:.0f} s:\n{self.last_words()}"
+                )
             time.sleep(0.002)
 
     def last_words(self, lines: int = 15) -> str:
@@ -70,7 +75,7 @@ class Server:
         """End it as an operator does, with SIGTERM; by force when that takes too long."""
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -91,11 +96,11 @@ def start_echo(log: Path) -> Server:
     return Server("echo", [sys.executable, str(_HERE / "echo.py"), "--port", str(port)], port, log)
 
 
-def start_sukkal(command: str, data: Path, log: Path, *options: str) -> Server:
+def start_sukkal(command: str, data: Path, log: Path, *options: str, patience: float = PATIENCE) -> Server:
     """Our service on a data directory, with everything else at its defaults but for `options`."""
     port = _free_port()
     where = ["serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
-    return Server("sukkal", [*shlex.split(command), *where, *options], port, log)
+    return Server("sukkal", [*shlex.split(command), *where, *options], port, log, patience=patience)
 
 
 def sukkal_command() -> str:
@@ -123,7 +128,8 @@ def _free_port() -> int:
 
 def _environment() -> Mapping[str, str]:
     """Ours, without settings that would make the service another than the one documented."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SUKKAL_")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SUKKAL_")}
+    return ours | {"SUKKAL_WEBHOOK_ALLOW": "127.0.0.0/8"}  # receivers are on this machine
 
 
 class Redis:

@@ -34,7 +34,8 @@ descriptions of errors are for people and may get better.
 
 Contents: [What every request needs](#what-every-request-needs) · [Media types](#media-types) ·
 [Order of checks](#order-of-checks) · [Operations](#operations) · [Topics](#topics) ·
-[Pre-signed requests](#pre-signed-requests) · [Confirmation](#confirmation) · [Over a WebSocket](#over-a-websocket) ·
+[Pre-signed requests](#pre-signed-requests) · [Confirmation](#confirmation) ·
+[Over a WebSocket](#over-a-websocket) ·
 [A message](#a-message) · [Pages](#pages) · [Waiting](#waiting) · [Event streams](#event-streams) ·
 [Errors](#errors) · [Home document](#home-document) · [Things in results](#things-in-results)
 
@@ -116,7 +117,8 @@ A request with several faults is answered for the first of them, in this order.
 | 5 | `Accept` admits JSON or MessagePack, or asks for a stream of events that is offered | `406` |
 | 6 | `Client-ID` is there and well formed | `400` *Missing header value*, *Wrong UUID value* |
 | 7 | The project is there and not empty | `400` *Project-Id Missing*, *Empty project header not allowed* |
-| 8 | The queue's or topic's name and the project's length are allowed | `400` *Invalid queue identification*, *Invalid topic identification* |
+| 8 | The queue's or topic's name and the project's length are allowed | `400` \
+*Invalid queue identification*, *Invalid topic identification* |
 | 9 | The path offers the method | `405` with `Allow` |
 | 10 | The caller has the role that the policy asks for | `403` *Not authorized* |
 | 11 | Query parameters can be read; `ttl` and `delay` of a post only with bytes | `400` *Invalid parameter* |
@@ -206,9 +208,9 @@ marker.
 TOPICS = """\
 ## Topics
 
-A topic is a queue whose messages nobody claims: who is subscribed is told of them. Topics have names of their
-own; a topic and a queue of one name know nothing of each other. What is said above of queues holds for topics,
-at other paths, but for this:
+A topic is a queue whose messages nobody claims: who is subscribed is told of them. Topics have names of
+their own; a topic and a queue of one name know nothing of each other. What is said above of queues holds
+for topics, at other paths, but for this:
 
 - Listings have the key `topics`; all references lie below `/v2/topics`.
 - Of reserved attributes that are not set, reads show `_max_messages_post_size`, `_default_message_ttl` and
@@ -220,9 +222,9 @@ at other paths, but for this:
 SIGNED = f"""\
 ## Pre-signed requests
 
-Whoever holds a signature may use some methods on some paths of one project, until a time, and needs no other
-leave. [queues.share](#queuesshare) gives one out, if the operator has set `signed_url_secret_key`. It is shown
-by headers, besides `Client-ID`:
+Whoever holds a signature may use some methods on some paths of one project, until a time, and needs no
+other leave. [queues.share](#queuesshare) gives one out, if the operator has set `signed_url_secret_key`.
+It is shown by headers, besides `Client-ID`:
 
 | Header | Over HTTP | In `headers` over a WebSocket |
 |---|---|---|
@@ -232,23 +234,22 @@ by headers, besides `Client-ID`:
 | `URL-Expires` | `expires` | the same |
 | `X-Project-ID` | the `project` | the same |
 
-The method must be one of those; the path one of those, or below one; the time not over, and not further away
-than `signed_url_max_ttl` ({MAX_TTL} seconds). Else the answer is `404` *404 Not Found*, over a WebSocket `403`
-`{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`, `message_get_many` (`GET`),
-`message_post` (`POST`), `message_delete` and `message_delete_many` (`DELETE`), for a queue whose `messages` are
-among the paths. The query is not signed. A pre-signed request has no roles, whatever it says, can do nothing
-that is for operators, and cannot share.
+The method must be one of those; the path one of those, or below one; the time not over, and not further
+away than `signed_url_max_ttl` ({MAX_TTL} seconds). Else the answer is `404` *404 Not Found*, over a
+WebSocket `403` `{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`,
+`message_get_many` (`GET`), `message_post` (`POST`), `message_delete` and `message_delete_many`
+(`DELETE`), for a queue whose `messages` are among the paths. The query is not signed. A pre-signed
+request has no roles, whatever it says, can do nothing that is for operators, and cannot share.
 
-The signature is the HMAC-SHA256, in hex, with the key, of
-`<paths>\\n<methods>\\n<project>\\n<expires>`: paths and methods sorted and joined by commas, `\\n` a backslash
-and the letter n.
+The signature is the HMAC-SHA256, in hex, with the key, of `<paths>\\n<methods>\\n<project>\\n<expires>`:
+paths and methods sorted and joined by commas, `\\n` a backslash and the letter n.
 """
 
 CONFIRMATION = """\
 ## Confirmation
 
-With the setting `require_confirmation`, an outside subscriber is asked first, and told of nothing before it has
-confirmed. A webhook is sent, in place of a notification:
+With the setting `require_confirmation`, an outside subscriber is asked first, and told of nothing before
+it has confirmed. A webhook is sent, in place of a notification:
 
 ```json
 {
@@ -271,8 +272,8 @@ It answers with a [pre-signed](#pre-signed-requests) `PUT` of `SubscribeBody` to
 `UnsubscribeBody` at any later time: then it is told no more but once, with `Message_Type`
 `UnsubscribeConfirmation` and new leave to subscribe again. The two URLs are there if the operator has set
 `public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
-`external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and `Queue`
-in its query. Queues of the same project (`queue:`) and connections are not asked.
+`external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and
+`Queue` in its query. Queues of the same project (`queue:`) and connections are not asked.
 """
 
 # What each operation does, in a sentence or two.
@@ -316,14 +317,17 @@ ABOUT = {
     "[pre-signed requests](#pre-signed-requests). The queue need not exist.",
     "subscriptions.list": "The queue's subscriptions by id, a page at a time.",
     "subscriptions.create": "Lets somebody be told of each message posted to the queue from now on. Whoever "
-    "is subscribed to the queue already and has not confirmed keeps that subscription, as it is, and is asked "
-    "once more; one who has confirmed is `409`. The queue is created if need be.",
+    "is subscribed to the queue already and has not confirmed keeps that subscription, as it is, and is "
+    "asked once more; one who has confirmed is `409`. The queue is created if need be.",
     "subscriptions.get": "One subscription. `age` counts from its creation or its last `ttl`.",
     "subscriptions.update": "Changes a subscription. A `ttl` counts from now; `options` replace the old ones "
     "as a whole; a new subscriber has yet to confirm.",
     "subscriptions.delete": "Ends a subscription. Never an error.",
     "subscriptions.confirm": "Says that the subscriber wants to be told, or no longer does. Mostly asked by "
     "the subscriber, with what it was sent: see [confirmation](#confirmation).",
+    "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
+    "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
+    "number of letters; `marker` in the answer says that there may be more. Not in the original API.",
     "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
     "and password. The header `Content-Location` repeats what was asked.",
     "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "
@@ -388,6 +392,7 @@ MEANINGS = {
     ("subscriptions.update", "document"): "`subscriber`, `ttl`, `options`, at least one of them; null leaves "
     "as it is",
     ("subscriptions.confirm", "document"): "`confirmed`: true or false",
+    ("subscriptions.replay", "marker"): "where the request before left off",
 }
 
 # The object of a message as it travels, field by field. Checked against the renderer's own.
@@ -806,6 +811,7 @@ async def _examples() -> dict[str, Exchange]:
     it.wait(60)
     shown["subscriptions.list"] = await it.ask("GET", f"{subscriptions}?limit=5")
     shown["subscriptions.update"] = await it.ask("PATCH", subscription, {"ttl": 604800})
+    shown["subscriptions.replay"] = await it.ask("POST", f"{subscription}/replay")
     shown["subscriptions.confirm"] = await it.ask("PUT", f"{subscription}/confirm", {"confirmed": True})
     shown["subscriptions.get"] = await it.ask("GET", subscription)
     shown["subscriptions.delete"] = await it.ask("DELETE", subscription)

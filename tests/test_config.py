@@ -186,6 +186,27 @@ def test_file_may_hold_every_setting(tmp_path: Path) -> None:
         max_messages_per_claim_or_pop = 5
         max_queue_metadata = 6
         max_messages_post_size = 7
+        webhook_allow = ["10.0.0.0/8", "fd00::/8"]
+        webhook_ports = ["443", "8000-8999"]
+        webhook_connect_timeout = 1
+        webhook_read_timeout = 2
+        webhook_timeout = 3
+        webhook_max_response = 4
+        webhook_signing_keys = ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="]
+        webhook_ca_file = "ca.pem"
+        max_deliveries_per_host = 5
+        max_deliveries_per_project = 6
+        smtp_mode = "self_local"
+        smtp_command = "msmtp -t"
+        smtp_host = "mail.example"
+        smtp_port = 587
+        smtp_tls = "starttls"
+        smtp_user_name = "me"
+        smtp_user_password = "s3cret"
+        identity_url = "https://keystone.example/v3"
+        trustee_name = "messages"
+        trustee_password = "s3cret"
+        trustee_domain = "Services"
         client_id_uuid_safe = "off"
         min_length_client_id = 8
         max_length_client_id = 9
@@ -283,6 +304,27 @@ BAD = [
     ("max_queue_metadata", "0", "a whole number from 1"),
     ("max_queue_metadata", str(2**31), "a whole number from 1"),
     ("max_messages_post_size", "0", "a whole number from 1"),
+    ("webhook_allow", "10.0.0.0/8,localhost", "a list of networks"),
+    ("webhook_ports", "80,http", "a list of ports and ranges"),
+    ("webhook_connect_timeout", "0", "a number from 0.1"),
+    ("webhook_read_timeout", "0", "a number from 0.1"),
+    ("webhook_timeout", "3601", "a number from 0.1 to 3600"),
+    ("webhook_max_response", "-1", "a whole number from 0"),
+    ("webhook_signing_keys", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "a list of whsec_"),
+    ("webhook_ca_file", "", "a path"),
+    ("max_deliveries_per_host", "0", "a whole number from 1"),
+    ("max_deliveries_per_project", "0", "a whole number from 1"),
+    ("smtp_mode", "sendmail", "third_part or self_local"),
+    ("smtp_command", "", "a text that is not empty"),
+    ("smtp_host", "", "a text that is not empty"),
+    ("smtp_port", "0", "a whole number from 1"),
+    ("smtp_tls", "ssl", "tls, starttls or none"),
+    ("smtp_user_name", "", "a text that is not empty"),
+    ("smtp_user_password", "", "a text that is not empty"),
+    ("identity_url", "keystone.example", "a URL such as https://"),
+    ("trustee_name", "", "a text that is not empty"),
+    ("trustee_password", "", "a text that is not empty"),
+    ("trustee_domain", "", "a text that is not empty"),
     ("client_id_uuid_safe", "false", "strict or off"),
     ("min_length_client_id", "0", "a whole number from 1"),
     ("max_length_client_id", "0", "a whole number from 1"),
@@ -377,6 +419,21 @@ def test_bad_flag_is_named_as_it_is_typed() -> None:
 
 def test_bad_value_is_refused_even_when_another_wins() -> None:
     assert "SUKKAL_PORT" in str(refusal({"SUKKAL_PORT": "x"}, {"port": "1"}))
+
+
+def test_secrets_of_deliveries_are_never_shown(tmp_path: Path) -> None:
+    key = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    for name, given in (("webhook_signing_keys", f"[{key!r}, 5]"), ("smtp_user_password", "['hush']")):
+        with pytest.raises(BadSetting) as caught:
+            settings_from(tmp_path, f"{name} = {given}")
+        assert key not in str(caught.value)
+        assert "hush" not in str(caught.value)
+    settings = environment(
+        SUKKAL_WEBHOOK_SIGNING_KEYS=key, SUKKAL_SMTP_USER_PASSWORD="hush", SUKKAL_TRUSTEE_PASSWORD="hush"
+    )
+    assert settings.webhook_signing_keys == (key,)
+    assert key not in repr(settings)
+    assert "hush" not in repr(settings)
 
 
 def test_key_of_encryption_is_never_shown(tmp_path: Path) -> None:

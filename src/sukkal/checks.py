@@ -6,8 +6,8 @@ Nothing is changed: a store of an older form is not opened, since opening is wha
 import asyncio
 from typing import NamedTuple
 
-from sukkal import server
-from sukkal.config import Settings
+from sukkal import outside, server
+from sukkal.config import BadSetting, Settings
 from sukkal.core.cipher import Cipher, WrongKey, proven
 from sukkal.errors import BadStoreURI, StoreInUse, StoreUnavailable
 from sukkal.model import without_credentials
@@ -30,7 +30,11 @@ def check(settings: Settings) -> list[Finding]:
 
 
 async def _check(settings: Settings) -> list[Finding]:
-    found = [Finding(True, "settings: valid")]
+    try:
+        outside.check(settings)
+        found = [Finding(True, "settings: valid")]
+    except BadSetting as exc:
+        found = [Finding(False, f"settings: {exc}")]
     uris = [settings.store]
     if settings.control_store not in (None, settings.store):
         uris.append(settings.control_store)

@@ -49,8 +49,14 @@ FLAGS: Final = (
     "durability",
     "log_format",
 )
-# Never shown, not even in an error or a repr.
-_SECRETS: Final = ("message_encryption_key", "osprofiler_hmac_keys", "signed_url_secret_key")
+_SECRETS: Final = (  # never shown, not even in an error or a repr
+    "message_encryption_key",
+    "osprofiler_hmac_keys",
+    "signed_url_secret_key",
+    "smtp_user_password",
+    "trustee_password",
+    "webhook_signing_keys",
+)
 _OURS_BUT_NO_SETTING: Final = (FILE_VARIABLE, PREFIX + "LONG")
 _TEST_VARIABLES: Final = PREFIX + "TEST_"
 
@@ -311,6 +317,102 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_messages_post_size: Annotated[
         int, Meta(ge=1, le=_MOST, description="The largest body of a request that posts messages, in bytes.")
     ] = _LIMITS.max_messages_post_size
+
+    webhook_allow: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")], ...],
+        Meta(
+            description="Networks that webhooks may reach beside public addresses, such as your own services "
+            "or 127.0.0.0/8 for trials. Whoever may subscribe reaches what is there.",
+            extra={"allowed": "a list of networks such as 10.20.0.0/16"},
+        ),
+    ] = ()
+    webhook_ports: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?$")], ...],
+        Meta(
+            description="Ports that webhooks may reach; an empty list: all. By default none below 1024 that "
+            "speaks something else than HTTP.",
+            extra={
+                "default": "`80`, `443`, `1024-65535`",
+                "allowed": "a list of ports and ranges such as 8000-8999",
+            },
+        ),
+    ] = ("80", "443", "1024-65535")
+    webhook_connect_timeout: Annotated[
+        float,
+        Meta(ge=0.1, le=3600, description="Seconds a webhook's receiver may take to be found and connected."),
+    ] = 5.0
+    webhook_read_timeout: Annotated[
+        float, Meta(ge=0.1, le=3600, description="Seconds it may pause while it answers.")
+    ] = 10.0
+    webhook_timeout: Annotated[
+        float, Meta(ge=0.1, le=3600, description="Seconds a webhook may take in all.")
+    ] = 30.0
+    webhook_max_response: Annotated[
+        int, Meta(ge=0, le=_MOST, description="Bytes of its answer that are read; the status counts anyhow.")
+    ] = 65536
+    webhook_signing_keys: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")], ...],
+        Meta(
+            description="Keys that webhooks are signed with where a subscription has none of its own, the "
+            "newest first; each signs. See docs/webhooks.md.",
+            extra={"allowed": "a list of whsec_ and 24 to 64 bytes in base64"},
+        ),
+    ] = ()
+    webhook_ca_file: Annotated[
+        Path | None,
+        Meta(
+            description="File of certificates in PEM that webhooks and mail servers may be certified by, "
+            "beside the authorities of the system.",
+            extra={"default": "none"},
+        ),
+    ] = None
+    max_deliveries_per_host: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most deliveries under way to one host, for each process.")
+    ] = 16
+    max_deliveries_per_project: Annotated[
+        int, Meta(ge=1, le=_MOST, description="The most deliveries under way for one project, likewise.")
+    ] = 512
+    smtp_mode: Annotated[
+        Literal["third_part", "self_local"],
+        Meta(
+            description="How mail to subscribers is sent: by `smtp_command` (`third_part`), or by the server "
+            "that `smtp_host` names (`self_local`)."
+        ),
+    ] = "third_part"
+    smtp_command: Annotated[
+        str,
+        Meta(description="A program that reads a mail, recipients included, from its standard input."),
+    ] = "/usr/sbin/sendmail -t -oi"
+    smtp_host: Annotated[str, Meta(description="The mail server.")] = "127.0.0.1"
+    smtp_port: Annotated[int, Meta(ge=1, le=65535, description="Its port.")] = 465
+    smtp_tls: Annotated[
+        Literal["tls", "starttls", "none"],
+        Meta(
+            description="How it is spoken to: encrypted from the start, encrypted after a greeting "
+            "(mostly on port 587), or in the open. Its certificate is verified."
+        ),
+    ] = "tls"
+    smtp_user_name: Annotated[
+        str | None, Meta(description="User to log in as.", extra={"default": "none"})
+    ] = None
+    smtp_user_password: Annotated[
+        str | None, Meta(description="That user's password.", extra={"default": "none"})
+    ] = None
+    identity_url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")] | None,
+        Meta(
+            description="Keystone's version 3, such as https://keystone.example.org/v3, for subscribers "
+            "that want a token (`trust+http`, `trust+https`).",
+            extra={"default": "none", "allowed": "a URL such as https://keystone.example.org/v3"},
+        ),
+    ] = None
+    trustee_name: Annotated[
+        str, Meta(description="This service's user there, in whom subscribers trust.")
+    ] = "sukkal"
+    trustee_password: Annotated[
+        str | None, Meta(description="That user's password.", extra={"default": "none"})
+    ] = None
+    trustee_domain: Annotated[str, Meta(description="That user's domain, by name.")] = "Default"
 
     client_id_uuid_safe: Annotated[
         Literal["strict", "off"],

@@ -476,6 +476,15 @@ _ROWS: tuple[Operation, ...] = (
         relation="subscription_confirm",
         failure="Subscription could not be confirmed.",
     ),
+    Operation(
+        name="subscriptions.replay",
+        http=("POST", f"{_QUEUE}/subscriptions/{{subscription_id}}/replay"),
+        policy="subscription:update",
+        request=requests.ReplaySubscription,
+        result=requests.Replayed,
+        query=("marker",),
+        failure="Subscription could not be replayed.",
+    ),
 )
 
 

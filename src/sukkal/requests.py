@@ -237,6 +237,19 @@ class ConfirmSubscription(Struct, frozen=True, kw_only=True):
     document: Any  # an object of `confirmed`, true or false
 
 
+class ReplaySubscription(Struct, frozen=True, kw_only=True):
+    """Send again what is in the dead letter queue for it."""
+
+    queue: str
+    subscription_id: str
+    marker: str | None = None  # where the request before left off
+
+
+class Replayed(Struct, frozen=True, kw_only=True):
+    replayed: int  # deliveries
+    marker: str | None = None  # there may be more from here on
+
+
 class DeleteSubscription(Struct, frozen=True, kw_only=True):
     queue: str
     subscription_id: str

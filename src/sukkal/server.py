@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import uvloop
 from msgspec.structs import replace
 
-from sukkal import logs, workers
+from sukkal import logs, outside, workers
 from sukkal.config import BadSetting, Settings
 from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
 from sukkal.core.confirmation import Terms, Wording
+from sukkal.core.filters import compile_filter
+from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
+from sukkal.core.subscribing import Check
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
@@ -29,6 +32,9 @@ from sukkal.http.server import Server
 from sukkal.http.upgrade import UpgradeOnly
 from sukkal.limits import Limits
 from sukkal.model import without_credentials
+from sukkal.notify.deliverer import Deliverers
+from sukkal.notify.dispatcher import Dispatcher
+from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend, Trait
 from sukkal.stores.observed import Begin, Observed
 from sukkal.stores.registry import located, open_backend
@@ -45,6 +51,7 @@ log = logging.getLogger("sukkal")
 HIGHEST_PORT = 65535
 GIVEN_UP_AFTER = 60.0  # seconds a peer may leave what was sent to it unacknowledged, or take nothing more
 STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in flight
+LAST_DELIVERIES = 5.0  # seconds that deliveries under way may take to end
 
 Result = TypeVar("Result")
 
@@ -122,7 +129,8 @@ async def _look_at_stores(settings: Settings) -> frozenset[Trait]:
                     "or name a store that can be shared, such as redis://localhost.",
                 )
         clock = SystemClock()
-        await _check_key(_service(settings, stores, clock), clock)
+        service, _ = _delivering(settings, stores, clock)
+        await _check_key(service, clock)
         return stores.traits
 
 
@@ -139,7 +147,7 @@ async def _serve(
     """
     async with _opened(settings) as stores, _tracing(settings) as spans:
         clock = SystemClock()
-        service = _service(settings, stores, clock, spans)
+        service, dispatcher = _delivering(settings, stores, clock, spans)
         await _check_key(service, clock)
         app, sockets = _transports(settings, service, clock, listeners, spans)
         server = Server(_wrapped(app, settings, listeners, spans), sockets.connect)
@@ -148,11 +156,12 @@ async def _serve(
             asyncio.create_task(sockets.watch()),
             asyncio.create_task(service.figures.watch()),
         ]
+        dispatcher.start()
         try:
             serving = asyncio.create_task(server.serve(listeners))
             await _either(serving, server.ready)
             if admin_listeners:
-                admin = Server(_admin(settings, stores, service, app, sockets, server, clock))
+                admin = Server(_admin(settings, stores, service, app, sockets, server, dispatcher, clock))
                 chores.append(asyncio.create_task(_serve_operators(admin, admin_listeners)))
                 await _either(chores[-1], admin.ready)
             # What is there now stays: the collector need not look at it again, nor run as often.
@@ -164,6 +173,7 @@ async def _serve(
             await _drain(service, app, sockets, server, settings.drain_timeout)
             await serving
         finally:
+            await dispatcher.stop(LAST_DELIVERIES)
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
@@ -189,6 +199,7 @@ def _admin(
     app: HttpApp,
     sockets: WebSocketApp,
     server: Server,
+    dispatcher: Dispatcher,
     clock: SystemClock,
 ) -> Any:
     """The application for operators."""
@@ -201,6 +212,7 @@ def _admin(
             in_flight=app.in_flight + sockets.in_flight,
             connections=len(server.server_state.connections),
             sockets=len(sockets.connections),
+            deliveries=dispatcher.open,
         )
 
     figures = {"messages": stores.messages.figures}
@@ -211,6 +223,7 @@ def _admin(
         figures,
         look=look,
         busiest=service.busiest,
+        pending=service.deliveries.pending,
         queues=settings.metrics_queues,
         clock=clock.now,
     )
@@ -223,7 +236,27 @@ def _admin(
     )
 
 
-def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None) -> Service:
+def _delivering(
+    settings: Settings, stores: Stores, clock: SystemClock, spans: "Spans | None" = None
+) -> tuple[Service, Dispatcher]:
+    """The service, and what brings its notifications to subscribers outside.
+
+    Raises BadSetting for what deliverers cannot use.
+    """
+    checks: dict[str, Check] = {}
+    service = _service(settings, stores, clock, checks, spans)
+    made = outside.deliverers(settings, service.forward, clock)
+    checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
+    return service, _dispatcher(settings, service, made, clock)
+
+
+def _service(
+    settings: Settings,
+    stores: Stores,
+    clock: SystemClock,
+    subscriber_checks: Mapping[str, Check],
+    spans: "Spans | None" = None,
+) -> Service:
     observers: list[Begin] = [time_store] if settings.slow_request else []
     if spans is not None:
         observers.append(spans.store)
@@ -244,6 +277,7 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spa
         signer=Signer(settings.signed_url_secret_key, max_ttl=settings.signed_url_max_ttl),
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
+        subscriber_checks=subscriber_checks,
     )
     stores.messages.figures.messages = figures.messages
     if settings.slow_request:
@@ -251,6 +285,21 @@ def _service(settings: Settings, stores: Stores, clock: SystemClock, spans: "Spa
     if spans is not None:
         service.wrap_calls(spans.operations)
     return service
+
+
+def _dispatcher(
+    settings: Settings, service: Service, deliverers: Deliverers, clock: SystemClock
+) -> Dispatcher:
+    return Dispatcher(
+        service.deliveries,
+        service.recipients,
+        deliverers,
+        Hosts(per_host=settings.max_deliveries_per_host, per_project=settings.max_deliveries_per_project),
+        clock,
+        Mint(),
+        service.figures,
+        compile_filter=compile_filter,
+    )
 
 
 def _class_of_projects(setting: str) -> tuple[str, str]:

@@ -260,8 +260,9 @@ async def test_not_ready_when_the_store_is_gone_or_silent_or_the_end_has_come() 
             Exposition(
                 Figures(),
                 {"messages": backend.figures},
-                look=lambda: Moment(0, 0, 0, 0),
-                busiest=Service(backend).busiest,
+                look=lambda: Moment(0, 0, 0, 0, 0),
+                busiest=(service := Service(backend)).busiest,
+                pending=service.deliveries.pending,
                 queues=1,
                 clock=lambda: 0.0,
             ),

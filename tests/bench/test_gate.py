@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "        news, now = request.messages, ctx.now\n"  # at the start of each post
+WORK = "        sum(range(1000))\n"
 SLEEP = "        __import__('time').sleep(200e-6)\n"
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -33,23 +34,14 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
-    def gate(self) -> tuple[int, str]:
+    def gate(self, *options: str) -> tuple[int, str]:
         """Exit status and what it says."""
-        command = [
-            sys.executable,
-            "bench/gate.py",
-            "--starts",
-            "1",
-            "--rounds",
-            "8",
-            "--bursts",
-            "post",
-            "list",
-        ]
+        options = options or ("--starts", "1", "--rounds", "8", "--bursts", "post", "list")
+        command = [sys.executable, "bench/gate.py", *options]
         environment = {name: value for name, value in os.environ.items() if name != "BASE"}
         environment["PYTHONPATH"] = str(self._folder / "src")
         done = subprocess.run(
-            command, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=240
+            command, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=280
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -70,6 +62,24 @@ def test_sleep_in_the_path_of_posts_is_found_unless_it_is_meant(tmp_path: Path) 
     status, said = repository.gate()
     assert status == 0, said
     assert said.count("slower, as meant") == 2
+
+
+def test_work_in_the_path_of_posts_is_found_by_instructions(tmp_path: Path) -> None:
+    if shutil.which("valgrind") is None:
+        reason = "valgrind is not installed: apt-get install valgrind"
+        (pytest.fail if os.environ.get("NOTHING_IS_MISSING") else pytest.skip)(reason)
+    repository = Repository(tmp_path)
+    repository.commit("first")
+    repository.posting.write_text(repository.posting.read_text().replace(BEFORE, WORK + BEFORE))
+
+    status, said = repository.gate("--instructions", "--bursts", "post", "get")
+
+    (row,) = [line for line in said.splitlines() if "SLOWER" in line]
+    assert status == 1, said
+    name, _, _, ratio = [cell.strip() for cell in row.split("|")[1:5]]
+    assert name == "post"
+    assert 1.03 < float(ratio) < 3
+    assert "| get |" in said
 
 
 def test_nothing_is_compared_without_a_base_or_a_difference(tmp_path: Path) -> None:

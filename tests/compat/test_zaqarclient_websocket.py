@@ -108,3 +108,17 @@ def test_client_connects_again_after_a_restart_and_finds_what_was_acknowledged(t
                 with pytest.raises(Exception, match=r"(?i)clos|pipe|reset"):
                     sender.send(Request(endpoint, "queue_list"))
     assert len(acknowledged) == 15
+
+
+def test_outside_subscriber_is_subscribed_and_unsubscribed(ask: Ask) -> None:
+    hook = "http://hooks.example/in"
+    made = ask("subscription_create", queue_name="q", subscriber=hook, ttl=600, options={"a": 1})
+    assert made["message"] == "Subscription q created."
+    (listed,) = ask("subscription_list", queue_name="q")["subscriptions"]
+    assert listed["id"] == made["subscription_id"]
+    assert ask("subscription_get", queue_name="q", subscription_id=listed["id"])["options"] == {"a": 1}
+    with pytest.raises(errors.ConflictError):
+        ask("subscription_create", queue_name="q", subscriber=hook)
+    assert ask("subscription_delete", queue_name="q", subscription_id=listed["id"]) == (
+        f"Subscription {listed['id']} removed."
+    )

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from redis_servers import RedisServer, binary, missing, started
+from redis_servers import PROGRAM, RedisServer, binary, missing, started
 
 SOURCE = Path(__file__).parent / "synced.c"
 
@@ -47,6 +47,13 @@ class Mains:
             with file.open("r+b") as opened:
                 opened.truncate(left)
 
+    def restore(self) -> None:
+        """Mend the log as the documents say, and start the server."""
+        for file in self.server.directory.glob("appendonlydir/*.incr.aof"):
+            tool = binary(PROGRAM.replace("-server", "-check-aof"))
+            subprocess.run([tool, "--fix", file], input=b"y\n", check=True, stdout=subprocess.DEVNULL)
+        self.server.start()
+
     def _synced(self, file: Path) -> int:
         if self._lying and file.suffixes[-2:] == [".incr", ".aof"]:
             return 0
@@ -60,6 +67,6 @@ def on_mains(library: Path, *options: str, milliseconds: int = 0, lying: bool = 
     with tempfile.TemporaryDirectory(prefix="sukkal-synced-") as notes:
         assigned = [f"LD_PRELOAD={library}", f"SYNCED_NOTES={notes}", f"SYNCED_SLOWLY={milliseconds}"]
         # A log that is rewritten is another file, whose name would have to be kept as well.
-        unchanging = ("--auto-aof-rewrite-percentage", "0")
-        with started(*options, *unchanging, program=("env", *assigned, binary())) as server:
+        log = ("--auto-aof-rewrite-percentage", "0", "--aof-load-truncated", "no")
+        with started(*options, *log, program=("env", *assigned, binary())) as server:
             yield Mains(server, Path(notes), lying=lying)

@@ -42,9 +42,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def lose_again_and_again(
-    directory: Path, name: str, redis: RedisServer, strike: Callable[[random.Random], None], record: Record
+    directory: Path,
+    name: str,
+    redis: RedisServer,
+    strike: Callable[[random.Random], None],
+    restore: Callable[[], None],
+    record: Record,
 ) -> list[tuple[Loss, float]]:
-    """What each strike has lost, and the time of the strike. The server is started again after each."""
+    """What each strike has lost, and the time of the strike."""
     chance = random.Random(seed())
     losses = []
     async with service(directory, redis.uri) as server:
@@ -55,7 +60,7 @@ async def lose_again_and_again(
                 strike(chance)
                 struck.append(time.time())
 
-            await under_load(record, server, chance, end, redis.start, answers=ANSWERS)
+            await under_load(record, server, chance, end, restore, answers=ANSWERS)
             await audited(record, server)
             loss = Loss.of(record.lost[lost:])
             losses.append((loss, struck[0]))
@@ -69,7 +74,11 @@ async def lose_again_and_again(
 async def cut_again_and_again(
     directory: Path, name: str, mains: Mains, record: Record
 ) -> list[tuple[Loss, float]]:
-    return await lose_again_and_again(directory, name, mains.server, mains.cut, record)
+    return await lose_again_and_again(directory, name, mains.server, mains.cut, mains.restore, record)
+
+
+async def kill_again_and_again(directory: Path, name: str, redis: RedisServer, record: Record) -> None:
+    await lose_again_and_again(directory, name, redis, lambda chance: redis.kill(), redis.start, record)
 
 
 async def test_acknowledged_messages_outlive_the_power_when_always_synced(
@@ -117,12 +126,11 @@ async def test_crash_of_the_server_alone_takes_nothing_from_a_log(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     with started(*options) as redis:
-        name = f"{options[-1]}, kill"
-        await lose_again_and_again(tmp_path, name, redis, lambda chance: redis.kill(), Record())
+        await kill_again_and_again(tmp_path, f"{options[-1]}, kill", redis, Record())
 
 
 async def test_crash_of_a_server_without_a_log_takes_all(tmp_path: Path) -> None:
     record = Record(forgives=True)
     with started(*OFF) as redis:
-        await lose_again_and_again(tmp_path, "no log, kill", redis, lambda chance: redis.kill(), record)
+        await kill_again_and_again(tmp_path, "no log, kill", redis, record)
     assert record.lost

@@ -38,6 +38,7 @@ class Receiver:
         self.port = 0
         self._behaviour = behaviour
         self._changed = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -53,6 +54,9 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         connection = self.connections
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -73,6 +77,15 @@ class Receiver:
             self.ended += 1
             self._changed.set()
             writer.transport.abort()
+            self._serving.discard(task)
+
+    async def hang_up(self) -> None:
+        """End all connections."""
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)  # their sockets close in the next turn
 
 
 @asynccontextmanager
@@ -86,6 +99,7 @@ async def receiving(
         yield receiver
     finally:
         server.close()
+        await receiver.hang_up()
 
 
 def answer(status: int, *headers: str, body: bytes = b"") -> bytes:

@@ -235,6 +235,9 @@ def test_limits_hold_and_nobody_is_left_waiting(
 
         async def settle() -> None:
             await others_go_on()
+            await asyncio.gather(
+                *(one.task for one, _, _ in going if one.task.done()), return_exceptions=True
+            )  # those sent away have an exception to be looked at
             going[:] = [one for one in going if not one[0].task.done()]
             under_way = [(host, project) for one, host, project in going if one.began]
             for name in "ab":

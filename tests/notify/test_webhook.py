@@ -14,12 +14,12 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from sukkal.core.signing_keys import read_key
 from sukkal.model import Notice
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.notice import render
 from sukkal.notify.sender import Sender, tls_context
-from sukkal.notify.signature import read_key
 from sukkal.notify.target import Ports, Targets
 from sukkal.notify.webhook import LONGEST_WAIT, Webhook
 
@@ -233,6 +233,32 @@ async def test_keys_that_cannot_be_used_fail_the_delivery(keys: Any) -> None:
     assert outcome.result is Result.FAILED
     assert "signing_keys" in outcome.reason
     assert not receiver.received
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"post_headers": {"X": "\ud800", "\ud800": "x"}},
+        {"post_headers": ["X"]},
+        {"post_headers": {"Content-Encoding": "gzip", "Accept-Encoding": "br", "Range": "bytes=0-1"}},
+        {"post_data": "\ud800"},
+        {"post_data": ["x"]},
+        {"post_data": "x" * 2_000_000},
+    ],
+)
+async def test_whatever_options_hold_is_an_outcome(options: dict[str, Any]) -> None:
+    async with receiving() as receiver, webhooks() as webhook:
+        outcome = await webhook.deliver(parcel(receiver.url, **options))
+    assert (outcome.result is Result.DELIVERED) == bool(receiver.received)
+
+
+@pytest.mark.parametrize(
+    "host", ["a" * 70 + ".example", "a..b", "-a", "xn--a", "\u2024com", "exa\u00admple.org"]
+)
+async def test_name_that_is_none_is_an_outcome(host: str) -> None:
+    async with webhooks(lookup=Names([])) as webhook:
+        outcome = await webhook.deliver(parcel(f"http://{host}/"))
+    assert outcome.result in (Result.FAILED, Result.RETRY)
 
 
 # --- answers ---------------------------------------------------------------------------------------------
@@ -560,6 +586,7 @@ async def test_answer_before_the_request_is_sent_counts() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(413, "Connection: close"))
         await reader.read()
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, webhooks() as webhook:

@@ -261,8 +261,9 @@ async def test_write_whose_server_becomes_a_replica_is_refused_and_not_a_fault(s
         async with opened(server, "min_replicas=1&replica_timeout=30") as backend:
             with replica.stopped():
                 posting = asyncio.create_task(backend.messages.append(QUEUE, numbered(1)))
-                while b"blocked_clients:1" not in server.ask("INFO", "clients"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(20):
+                    while b"blocked_clients:1" not in server.ask("INFO", "clients"):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
                 server.ask("REPLICAOF", "127.0.0.1", "1")
                 with pytest.raises(StoreUnavailable):
                     await asyncio.wait_for(posting, 20)

@@ -6,11 +6,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
-from redis_servers import DURABLE, Group, cluster, sentinel_group, until
+from redis_servers import DURABLE, Group, RedisServer, cluster, sentinel_group, until
 
 from sukkal.errors import StoreUnavailable
 from sukkal.model import QueueKey
 from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.redis.layout import Layout
 from sukkal.stores.registry import open_backend
 
 from .samples import NOW, QUEUE, ids, lease, message, walk
@@ -53,6 +54,13 @@ async def until_done(call: Callable[[], Awaitable[object]]) -> None:
                 await asyncio.sleep(0.05)
             else:
                 return
+
+
+async def until_refused(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat what is done as yet."""
+    async with asyncio.timeout(20):
+        while True:
+            await call()
 
 
 async def fail_over(group: Group) -> None:
@@ -150,6 +158,53 @@ async def test_primary_that_hangs_is_replaced(group: Group) -> None:
         for queue in QUEUES:
             await until_done(lambda queue=queue: backend.messages.append(queue, [message("m3")]))
             assert ids(await walk(backend.messages, queue)) == ["m1", "m2", "m3"]
+
+
+async def test_master_that_is_replaced_alive_is_left_at_once() -> None:
+    """It hears of that some ten seconds later, and what it takes until then is lost."""
+    with sentinel_group(*DURABLE, patience=30) as group:
+        old = group.primary()
+        async with opened(group, QUICK) as backend:
+            await backend.messages.append(QUEUE, [message("m1")])
+            assert group.sentinels[2].ask("SENTINEL", "FAILOVER", "main") == b"+OK\r\n"
+            primaries: list[RedisServer] = []
+            async with asyncio.timeout(30):
+                while len(primaries) < 2:
+                    primaries = [each for each in group.members if b"role:master" in each.ask("INFO")]
+                    await asyncio.sleep(0.02)
+            (new,) = [server for server in primaries if server is not old]
+            kept = f"{Layout('sukkal').queue(QUEUE).tag.decode()}c:{QUEUE.project}/{QUEUE.name}"
+            async with asyncio.timeout(5):
+                number = 1
+                while new.ask("HEXISTS", kept, f"m{number}") != b":1\r\n" or number == 1:
+                    number += 1
+                    await until_done(
+                        lambda number=number: backend.messages.append(QUEUE, [message(f"m{number}")])
+                    )
+            assert b"role:master" in old.ask("INFO")
+
+
+async def test_failover_is_noticed_also_when_nothing_is_asked() -> None:
+    with cluster(*DURABLE, patience=1.2) as group:
+        async with opened(group, QUICK) as backend:
+            await asyncio.gather(*(backend.messages.append(queue, [message("m1")]) for queue in QUEUES))
+            group.primary().kill()
+            await asyncio.to_thread(until, group.takes_writes)
+            new = group.primary()
+            async with asyncio.timeout(30):
+                while b"name=sukkal" not in new.ask("CLIENT", "LIST"):  # noqa: ASYNC110 - nobody tells us when
+                    await asyncio.sleep(0.02)
+            await backend.ping()
+
+
+async def test_node_that_serves_no_keys_is_not_well() -> None:
+    with cluster(*DURABLE) as group:
+        async with opened(group, QUICK) as backend:
+            await backend.ping()
+            for server in group.members[:3]:
+                server.ask("CLUSTER", "DELSLOTS", "0")
+            with pytest.raises(StoreUnavailable, match="CLUSTERDOWN"):
+                await until_refused(backend.ping)
 
 
 async def test_slot_that_moves_away_is_followed() -> None:

@@ -215,6 +215,10 @@ ROUTES: dict[str, tuple[str, str]] = {
     "claim_get": ("GET", "/claims/{claim_id}"),
     "claim_update": ("PATCH", "/claims/{claim_id}"),
     "claim_delete": ("DELETE", "/claims/{claim_id}"),
+    "subscription_list": ("GET", "/subscriptions"),
+    "subscription_create": ("POST", "/subscriptions"),
+    "subscription_get": ("GET", "/subscriptions/{subscription_id}"),
+    "subscription_delete": ("DELETE", "/subscriptions/{subscription_id}"),
 }
 
 
@@ -251,7 +255,7 @@ def request_of(action: str, args: dict[str, Any]) -> tuple[str, str, Any]:
         case "claim_create":
             query = {name: args.pop(name) for name in ["limit"] if name in args}
             body = args
-        case "message_post" | "queue_purge" | "claim_update":
+        case "message_post" | "queue_purge" | "claim_update" | "subscription_create":
             body = args
         case _:
             query = args

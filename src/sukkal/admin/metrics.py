@@ -28,6 +28,7 @@ from sukkal.tally import Figures, Histogram, StoreFigures
 QUEUES_SECONDS = 2.0  # a scrape waits for what queues hold no longer than this
 
 Busiest = Callable[[int, float], Awaitable[list[tuple[QueueKey, Stats]]]]
+Pending = Callable[[float], Awaitable[tuple[Stats, Stats]]]
 
 
 class Moment(NamedTuple):
@@ -37,10 +38,13 @@ class Moment(NamedTuple):
     in_flight: int
     connections: int  # of HTTP
     sockets: int  # open WebSockets
+    deliveries: int  # tried now, or about to be
 
 
 class Exposition:
-    """`busiest` answers with queues and what they hold; `look` with the moment's figures."""
+    """`busiest` answers with queues and what they hold, `pending` with messages to be handed out for delivery
+    and with deliveries parked; `look` with the moment's figures.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Exposition:
         *,
         look: Callable[[], Moment],
         busiest: Busiest,
+        pending: Pending,
         queues: int,
         clock: Callable[[], float],
     ) -> None:
@@ -56,6 +61,7 @@ class Exposition:
         self._stores = stores
         self._look = look
         self._busiest = busiest
+        self._pending = pending
         self._queues = queues
         self._clock = clock
         self._process = CollectorRegistry(auto_describe=False)
@@ -64,14 +70,16 @@ class Exposition:
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """All figures in the format that an `Accept` header asks for, and its media type."""
-        now, found = self._clock(), None
+        now, found, pending = self._clock(), None, None
         try:
             async with asyncio.timeout(QUEUES_SECONDS):
+                pending = await self._pending(now)
                 found = await self._busiest(self._queues, now)
         except (StoreUnavailable, TimeoutError):
             pass  # what the process itself knows is told all the same
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([*self._families(), *_of_queues(found, now), *self._process.collect()]))
+        families = [*self._families(), *_of_deliveries(pending), *_of_queues(found, now)]
+        registry.register(_Collected([*families, *self._process.collect()]))
         encode, media_type = choose_encoder(accept)
         return encode(registry), media_type
 
@@ -92,6 +100,19 @@ class Exposition:
         yield CounterMetricFamily(
             "sukkal_notifications", "Messages told to subscribed connections.", value=self._figures.notified
         )
+        outcomes = CounterMetricFamily(
+            "sukkal_deliveries",
+            "Attempts to deliver a message to an outside subscriber, by what came of them.",
+            labels=["outcome"],
+        )
+        for outcome, value in (
+            ("delivered", self._figures.delivered),
+            ("retried", self._figures.deliveries_retried),
+            ("dead_lettered", self._figures.deliveries_dead_lettered),
+            ("dropped", self._figures.deliveries_dropped),
+        ):
+            outcomes.add_metric([outcome], value)
+        yield outcomes
         yield from self._of_stores()
         moment = self._look()
         for name, text, value in (
@@ -99,6 +120,7 @@ class Exposition:
             ("requests_in_flight", "Requests taken up and not answered, waiting ones too.", moment.in_flight),
             ("http_connections", "Open connections, WebSockets not counted.", moment.connections),
             ("websocket_connections", "Open WebSockets.", moment.sockets),
+            ("deliveries_open", "Deliveries that are tried now, or about to be.", moment.deliveries),
         ):
             yield GaugeMetricFamily(f"sukkal_{name}", text, value=value)
         lag = HistogramMetricFamily(
@@ -162,6 +184,18 @@ class _Collected(Collector):
 
     def collect(self) -> list[Metric]:
         return self._families
+
+
+def _of_deliveries(pending: tuple[Stats, Stats] | None) -> Iterator[Metric]:
+    stored = GaugeMetricFamily(
+        "sukkal_deliveries_pending",
+        "In the store: posts with deliveries yet to make (new), and deliveries to try again (parked).",
+        labels=["kind"],
+    )
+    if pending is not None:
+        for kind, stats in zip(("new", "parked"), pending, strict=True):
+            stored.add_metric([kind], stats.total)
+    yield stored
 
 
 def _of_queues(found: list[tuple[QueueKey, Stats]] | None, now: float) -> Iterator[Metric]:

@@ -16,6 +16,10 @@ _NONCE = 12
 _PROOF = (Shelf("service", ""), "encryption")  # a sealed record: who opens it has the key
 
 
+def is_sealed(body: bytes) -> bool:
+    return body[:1] == bytes([SEALED])
+
+
 class WrongKey(Exception):
     """The store holds messages that this key does not open."""
 

@@ -228,7 +228,7 @@ class Deliveries:
             del self.notes[key]
         await self._store.unmark(key, note)
 
-    async def pending(self, *, now: float) -> tuple[Stats, Stats]:
+    async def pending(self, now: float) -> tuple[Stats, Stats]:
         """Of jobs and of parked deliveries."""
         jobs, parked = await asyncio.gather(
             self._store.stats(JOBS, now=now), self._store.stats(PARKED, now=now)

@@ -1,8 +1,8 @@
 """Posting, listing, fetching and deleting messages."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from sukkal import requests as r
@@ -144,6 +144,16 @@ class Messages:
             current = await self._catalog.get(key, now=now)
             if current is not None and current.queue.version == entry.queue.version:
                 return
+
+    async def forward(self, key: QueueKey, bodies: Mapping[str, bytes], *, ttl: int, now: float) -> None:
+        """Store bodies in the form readers meet, under ids; the same ids again store one copy."""
+        ctx = Context(project=key.project, client="", request_id="", now=now)
+
+        def batch(queue: Attributes) -> list[Message]:
+            news = ((id_, r.NewMessage(ttl=ttl, body=Raw(body))) for id_, body in bodies.items())
+            return [self._message(ctx, new, id_, queue) for id_, new in news]
+
+        await self.append(key, batch, now=now)
 
     def _message(self, ctx: Context, new: r.NewMessage, id_: str, queue: Attributes) -> Message:
         ttl = queue.default_ttl if new.ttl is UNSET else new.ttl

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, DEAD_LETTER_TTL, Attributes
 from sukkal.core.catalog import Catalog
-from sukkal.core.cipher import SEALED, Cipher
+from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.confirmation import Confirmation
 from sukkal.core.deliveries import Parked, Told
 from sukkal.core.messages import Messages
@@ -67,6 +67,16 @@ class Recipients:
         stored = Message(id=id_, body=body, ttl=0, created=0, visible=0, expires=0)
         return self._messages.opened([stored])[0].body
 
+    async def dead_letter_queue(
+        self, key: QueueKey, subscription: Subscription, *, now: float
+    ) -> QueueKey | None:
+        """Where deliveries go that fail for good: as the subscription says, or else its queue."""
+        metadata = await self.metadata(key, now=now)
+        target = subscription.options.get(DEAD_LETTER_QUEUE) or metadata.get(DEAD_LETTER_QUEUE)
+        if not isinstance(target, str) or not is_name(target) or target == key.name:
+            return None
+        return QueueKey(key.project, target)
+
     async def bury(
         self, parked: Parked, subscription: Subscription, notification: bytes, reason: str, *, now: float
     ) -> bool:
@@ -76,9 +86,8 @@ class Recipients:
         """
         if parked.directed or parked.dead:
             return False
-        metadata = await self.metadata(parked.key, now=now)
-        target = subscription.options.get(DEAD_LETTER_QUEUE) or metadata.get(DEAD_LETTER_QUEUE)
-        if not isinstance(target, str) or not is_name(target) or target == parked.queue:
+        target = await self.dead_letter_queue(parked.key, subscription, now=now)
+        if target is None:
             return False
         letter = msgspec.json.encode(
             Failure(
@@ -91,13 +100,13 @@ class Recipients:
                 notification=Raw(notification),
             )
         )
-        secret = (parked.message.body if parked.message else parked.text)[:1] == bytes([SEALED])
-        own_ttl = metadata.get(DEAD_LETTER_TTL)
+        secret = is_sealed(parked.message.body if parked.message else parked.text)
+        own_ttl = (await self.metadata(parked.key, now=now)).get(DEAD_LETTER_TTL)
 
         def batch(queue: Attributes) -> list[Message]:
             ttl = own_ttl or queue.default_ttl
             body = self._cipher.seal(letter, parked.id) if secret or queue.encrypt else letter
             return [Message(id=parked.id, body=body, ttl=ttl, created=now, visible=now, expires=now + ttl)]
 
-        await self._messages.append(QueueKey(parked.project, target), batch, now=now, dead=True)
+        await self._messages.append(target, batch, now=now, dead=True)
         return True

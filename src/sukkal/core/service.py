@@ -16,6 +16,7 @@ from sukkal.core.compression import Compression
 from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
+from sukkal.core.dead_letters import DeadLetters
 from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
 from sukkal.core.filters import compile_filter
@@ -113,7 +114,10 @@ class Service:
         notifier = Notifier(waker, clock, messages.opened, figures, carrier)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
-            limits, schemes=subscriber_types, checks=subscriber_checks or {}, check_filter=compile_filter
+            limits,
+            schemes=subscriber_types,
+            checks={} if subscriber_checks is None else subscriber_checks,
+            check_filter=compile_filter,
         )
         confirmation = Confirmation(
             terms or Terms(), signer, send or deliveries.send, default_ttl=limits.default_subscription_ttl
@@ -129,6 +133,7 @@ class Service:
             confirmation=confirmation,
         )
         self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
+        dead_letters = DeadLetters(self.recipients, messages, deliveries, store, cipher)
         self._queues = queues = Containers(
             catalog,
             store,
@@ -177,6 +182,7 @@ class Service:
             "subscriptions.update": subscriptions.update,
             "subscriptions.delete": subscriptions.delete,
             "subscriptions.confirm": subscriptions.confirm,
+            "subscriptions.replay": dead_letters.replay,
             "queues.share": signer.share,
             "topics.list": topics.page,
             "topics.get": topics.get,
@@ -186,6 +192,7 @@ class Service:
         if self._pools is not None:
             handlers |= self._pooled(health)
         self.dispatcher = Dispatcher(handlers)
+        self.forward = messages.forward
         self.authorize = authorize
         self.call: Call = self.dispatcher.call
 

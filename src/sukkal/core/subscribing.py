@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from msgspec import UNSET, Struct, UnsetType
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
+from sukkal.core.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import Limits, is_name
 
@@ -75,6 +76,7 @@ class Rules:
             raise Invalid(f"{BATCH} must be an integer of at least 1 and no greater than {MOST_BATCHED}.")
         if self._check_filter is not None and options.get(FILTER) is not None:
             self._check_filter(options[FILTER])
+        own_keys(options)
         return options
 
     def check_ttl(self, ttl: Any, now: float) -> int:

@@ -158,6 +158,7 @@ class Renderers:
             "subscriptions.get": self._subscription,
             "subscriptions.update": self._updated_subscription,
             "subscriptions.confirm": self._confirmed_subscription,
+            "subscriptions.replay": self._replayed,
             "queues.share": self._shared,
             "topics.list": self._topics,
             "health.get": self._health,
@@ -360,6 +361,9 @@ class Renderers:
     ) -> Answer:
         location = _location(links.confirmation(request.queue, request.subscription_id))
         return Answer(204, b"", location, self.media_type)
+
+    def _replayed(self, _ctx: Context, _request: r.ReplaySubscription, result: r.Replayed) -> Answer:
+        return self._answer(200, result)
 
     # --- the service itself --------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ MOST_OPEN = 8192  # deliveries tried or about to be, in memory at once
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
+LINE_SECONDS = 1.0  # what a host with a full line asks for
+CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
 Matches = Callable[[bytes], bool]
@@ -82,22 +84,25 @@ class Dispatcher:
         self._tries: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stopping = False
+        self._asleep = 0  # of those who take up more
         self._places: list[Place] = []  # where it waits for more
         self._taking: list[asyncio.Task[None]] = []
-        self._chores: list[asyncio.Task[None]] = []
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def open(self) -> int:
         """How many deliveries are tried now, or about to be."""
         return len(self._tries)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way, and not just waited for."""
+        return bool(self._tries) or self._asleep < len(self._taking) or not self._ledger.idle
+
     # --- from start to stop --------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._chores = [
-            asyncio.create_task(_lasting(self._ledger.write)),
-            asyncio.create_task(_lasting(self._ledger.renew)),
-        ]
+        self._writing = asyncio.create_task(_lasting(self._ledger.write))
         self._taking = [
             asyncio.create_task(self._take(JOBS, JOBS_AT_ONCE, self._take_jobs)),
             asyncio.create_task(self._take(PARKED, PARKED_AT_ONCE, self._take_parked)),
@@ -126,9 +131,10 @@ class Dispatcher:
                 await self._ledger.give_back()
         except TimeoutError:
             log.warning("stopping: the store does not answer; deliveries come back when their leases lapse")
-        for chore in self._chores:
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        self._ledger.close()
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
         for deliverer in set(self._deliverers.values()):
             await deliverer.close()
 
@@ -151,7 +157,7 @@ class Dispatcher:
                             taken = await take(lease, now)
                             pause = FIRST_PAUSE
                             if not taken and not self._ended:
-                                await place.woken(self._clock.now() + LONG)
+                                await self._sleep(place)
                     finally:
                         self._places.remove(place)
             except Exception as exc:
@@ -161,6 +167,13 @@ class Dispatcher:
                     log.exception("deliveries: a fault; going on")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _sleep(self, place: Place) -> None:
+        self._asleep += 1
+        try:
+            await place.woken(self._clock.now() + LONG)
+        finally:
+            self._asleep -= 1
 
     @property
     def _ended(self) -> bool:
@@ -298,6 +311,8 @@ class Dispatcher:
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
         """Park without an attempt, for half as long as it has waited, so that long lines move little."""
         now = self._clock.now()
+        if delay > LINE_SECONDS:  # it is closed, and all who wait would come back together again and again
+            delay = max(delay, CLOSED_SECONDS)
         wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
         self._park(work, parked, now + wait * (1 + SPREAD * self._chance()))
 

@@ -12,15 +12,15 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from sukkal.core.clock import Clock
+from sukkal.core.clock import Clock, Timer
 from sukkal.core.deliveries import Deliveries, Parked
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Lease, QueueKey
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 30  # until others repeat what a process has taken up that died
-RENEW_SECONDS = 10.0
+LEASE_SECONDS = 15  # until others repeat what a process has taken up that died
+RENEW_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach a store
 WRITTEN_AT_ONCE = 500
 
@@ -60,12 +60,20 @@ class Ledger:
         self._written_to = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._timer: Timer | None = None  # to renew, while something is held
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that ended is written."""
+        return self._idle.is_set()
 
     def take(self, queue: QueueKey, lease: Lease, ids: Sequence[str]) -> list[Work]:
         """What was taken up, to be renewed until all of it is over."""
         hold = Hold(queue, lease)
         hold.open = len(ids)
         self._holds.add(hold)
+        self._set_timer()
         return [Work(hold, id_) for id_ in ids]
 
     @property
@@ -94,9 +102,10 @@ class Ledger:
         self._holds.discard(hold)
         await self._deliveries.give_back(hold.queue, hold.lease.id, now=self._clock.now())
 
-    # --- for as long as the task lives ---------------------------------------------------------------
+    # --- writing -------------------------------------------------------------------------------------
 
     async def write(self) -> None:
+        """Write what ends, for as long as the task lives."""
         while True:
             await self._written_to.wait()
             self._written_to.clear()
@@ -130,20 +139,27 @@ class Ledger:
                 if not work.hold.open:
                     self._holds.discard(work.hold)
 
-    async def renew(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            now = self._clock.now()
-            self._holds = {hold for hold in self._holds if not (hold.forsaken and hold.lease.due <= now)}
-            holds = [
-                hold
-                for hold in self._holds
-                if not hold.forsaken and hold.lease.since + RENEW_SECONDS / 2 <= now
-            ]
-            try:
-                await asyncio.gather(*(self._renew(hold, now) for hold in holds))
-            except StoreUnavailable as exc:
-                log.warning("deliveries: leases could not be renewed: %s", exc)
+    # --- renewing ------------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        if self._timer is None and self._holds:
+            self._timer = self._clock.call_at(self._clock.now() + RENEW_SECONDS, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._renewing = asyncio.create_task(self._renew_all())
+
+    async def _renew_all(self) -> None:
+        now = self._clock.now()
+        self._holds = {hold for hold in self._holds if not (hold.forsaken and hold.lease.due <= now)}
+        holds = [
+            hold for hold in self._holds if not hold.forsaken and hold.lease.since + RENEW_SECONDS / 2 <= now
+        ]
+        try:
+            await asyncio.gather(*(self._renew(hold, now) for hold in holds))
+        except StoreUnavailable as exc:
+            log.warning("deliveries: leases could not be renewed: %s", exc)
+        self._set_timer()
 
     async def _renew(self, hold: Hold, now: float) -> None:
         lease = replace(hold.lease, since=now)
@@ -155,6 +171,13 @@ class Ledger:
     async def settled(self) -> None:
         """Return when everything that ended is written."""
         await self._idle.wait()
+
+    def close(self) -> None:
+        """Renew nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     async def give_back(self) -> None:
         """Let others have at once what is not over."""

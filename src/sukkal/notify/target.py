@@ -20,10 +20,14 @@ class Ports:
     """Ports that may be connected to, from numbers and ranges such as 8000-8999; none: all."""
 
     def __init__(self, allowed: Iterable[str] = DEFAULT_PORTS) -> None:
+        """Raises ValueError for what is none of them."""
         self._ranges = []
         for text in allowed:
             first, _, last = text.partition("-")
-            self._ranges.append(range(int(first), int(last or first) + 1))
+            low, high = int(first), int(last or first)
+            if not 1 <= low <= high <= 65535:
+                raise ValueError(f"{text} is no port or range of ports")
+            self._ranges.append(range(low, high + 1))
 
     def __contains__(self, port: int) -> bool:
         return not self._ranges or any(port in range_ for range_ in self._ranges)

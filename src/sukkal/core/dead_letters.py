@@ -1,0 +1,80 @@
+"""Sending again what could not be delivered."""
+
+import msgspec
+
+from sukkal import requests as r
+from sukkal.core.cipher import Cipher, is_sealed
+from sukkal.core.context import Context
+from sukkal.core.deliveries import Deliveries, Parked
+from sukkal.core.messages import Messages
+from sukkal.core.recipients import DEAD_LETTER, Failure, Recipients
+from sukkal.errors import NotFound
+from sukkal.model import UNCLAIMED, Message, QueueKey, View
+from sukkal.stores.contract import Messages as Store
+
+READ_AT_ONCE = 100  # dead letters
+MOST_READ = 2000  # in one request
+
+_read = msgspec.json.Decoder(Failure).decode
+
+
+class DeadLetters:
+    def __init__(
+        self, recipients: Recipients, messages: Messages, deliveries: Deliveries, store: Store, cipher: Cipher
+    ) -> None:
+        self._recipients = recipients
+        self._messages = messages
+        self._deliveries = deliveries
+        self._store = store
+        self._cipher = cipher
+
+    async def replay(self, ctx: Context, request: r.ReplaySubscription) -> r.Replayed:
+        """Record anew the failed deliveries of one subscription, and take away their dead letters.
+
+        Looks at a bounded number of letters, and answers where to go on. Those that somebody has claimed are
+        left alone. A crash on the way may have delivered what is still there; it loses none.
+        """
+        key, now = QueueKey(ctx.project, request.queue), ctx.now
+        subscription = await self._recipients.find(key, request.subscription_id, now=now)
+        if subscription is None:
+            raise NotFound(f"Subscription {request.subscription_id} does not exist")
+        letters = await self._recipients.dead_letter_queue(key, subscription, now=now)
+        if letters is None:
+            return r.Replayed(replayed=0)
+        marker, replayed = request.marker, 0
+        for _ in range(0, MOST_READ, READ_AT_ONCE):
+            page = await self._store.page(letters, view=View(), after=marker, limit=READ_AT_ONCE, now=now)
+            if not page:
+                return r.Replayed(replayed=replayed)
+            marker = page[-1].marker
+            again = [
+                (letter.id, parked)
+                for letter in page
+                if (parked := self._parked(key, subscription.id, letter, now)) is not None
+            ]
+            if again:
+                await self._deliveries.park([(parked, now) for _, parked in again], now=now)
+                ids = [id_ for id_, _ in again]
+                replayed += len(await self._store.delete(letters, ids, holder=UNCLAIMED, now=now))
+        return r.Replayed(replayed=replayed, marker=marker)
+
+    def _parked(self, key: QueueKey, subscription: str, letter: Message, now: float) -> Parked | None:
+        """The delivery that a dead letter tells of, if it is one to that subscription."""
+        body = self._messages.opened([letter])[0].body
+        if DEAD_LETTER.encode() not in body:
+            return None
+        try:
+            failure = _read(body)
+        except msgspec.DecodeError:
+            return None
+        if failure.kind != DEAD_LETTER or failure.subscription_id != subscription:
+            return None
+        text = bytes(failure.notification)
+        return Parked(
+            id=letter.id,
+            project=key.project,
+            queue=key.name,
+            subscription=subscription,
+            since=now,
+            text=self._cipher.seal(text, letter.id) if is_sealed(letter.body) else text,
+        )

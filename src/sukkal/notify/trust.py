@@ -1,0 +1,208 @@
+"""Webhooks to services of an OpenStack cloud, which want a token: `trust+http` and `trust+https`.
+
+Whoever subscribes trusts this service's user with its roles in a project, for as long as the subscription
+lasts. Each delivery carries a token made from that trust. Source: Messaging API v2, trusts; Identity API v3,
+OS-TRUST.
+"""
+
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from sukkal.notify.deliverer import Outcome, Parcel, Result
+from sukkal.notify.sender import USER_AGENT
+from sukkal.notify.webhook import Webhook
+
+PREFIX = "trust+"
+TRUST = "trust_id"  # option of a subscription
+TOKENS = 10_000  # kept
+EARLY = 60.0  # seconds before its end that a token is no longer used
+LARGEST_ANSWER = 1024 * 1024  # bytes of the identity service's; its catalogue is long
+
+
+class Unreachable(Exception):
+    """The identity service does not answer as it should; trying again may help."""
+
+
+class Distrusted(Exception):
+    """The identity service refuses: the trust has gone, or never was."""
+
+
+class Token(Struct, frozen=True):
+    text: str
+    expires: float  # s since epoch
+
+
+class Identity(Protocol):
+    """What is asked of an identity service. Each call raises Unreachable and Distrusted."""
+
+    async def create_trust(
+        self, token: str, trustor: str, project: str, roles: Sequence[str], expires: float
+    ) -> str:
+        """The id of a trust in this service's user, made in the name of the token's owner."""
+        ...
+
+    async def token(self, trust: str) -> Token:
+        """A token to act with in the trustor's place."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Trust:
+    """A Deliverer of webhooks with tokens."""
+
+    def __init__(self, webhook: Webhook, identity: Identity, now: Callable[[], float]) -> None:
+        self._webhook = webhook
+        self._identity = identity
+        self._now = now
+        self._tokens: OrderedDict[str, Token] = OrderedDict()  # by trust, the latest used last
+
+    def check(self, subscriber: str) -> None:
+        self._webhook.check(_target(subscriber))
+
+    def host(self, subscriber: str) -> str:
+        return self._webhook.host(_target(subscriber))
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        trust = parcel.subscription.options.get(TRUST)
+        if not isinstance(trust, str) or not trust:
+            return Outcome(Result.FAILED, "the subscription has no trust_id")
+        used = self._tokens.get(trust)
+        if used is not None and used.expires - EARLY <= self._now():
+            used = None
+        try:
+            token = used or await self._new_token(trust)
+        except Unreachable as exc:
+            return Outcome(Result.RETRY, str(exc))
+        except Distrusted as exc:
+            return Outcome(Result.FAILED, str(exc))
+        self._tokens.move_to_end(trust)
+        headers = {"X-Auth-Token": token.text, "Content-Type": "application/json"}
+        outcome = await self._webhook.post(parcel, _target(parcel.subscription.subscriber), headers)
+        if outcome.result is Result.FAILED and outcome.reason == "it answered 401":
+            self._tokens.pop(trust, None)
+            if used is not None:  # it may have been revoked since; the next is new
+                return Outcome(Result.RETRY, outcome.reason)
+        return outcome
+
+    async def _new_token(self, trust: str) -> Token:
+        token = self._tokens[trust] = await self._identity.token(trust)
+        while len(self._tokens) > TOKENS:
+            self._tokens.popitem(last=False)
+        return token
+
+    async def close(self) -> None:
+        await self._identity.close()
+
+
+def _target(subscriber: str) -> str:
+    return subscriber.removeprefix(PREFIX)
+
+
+class Keystone:
+    """An Identity: Keystone, version 3, where this service has a user. It is the operator's, and trusted."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str,
+        password: str,
+        domain: str = "Default",
+        timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`url` with its version, as in https://keystone.example/v3; `domain` of the user, by name."""
+        self._url = url.rstrip("/")
+        self._user = {"name": user, "domain": {"name": domain}, "password": password}
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self._trustee: str | None = None  # this user's id
+
+    async def create_trust(
+        self, token: str, trustor: str, project: str, roles: Sequence[str], expires: float
+    ) -> str:
+        trust = {
+            "trustor_user_id": trustor,
+            "trustee_user_id": self._trustee or await self._find_trustee(),
+            "project_id": project,
+            "roles": [{"name": role} for role in roles],
+            "expires_at": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "impersonation": True,
+        }
+        answer, _ = await self._post("/OS-TRUST/trusts", {"trust": trust}, {"X-Auth-Token": token})
+        return _member(answer, "trust", "id")
+
+    async def token(self, trust: str) -> Token:
+        return (await self._authenticate({"OS-TRUST:trust": {"id": trust}}))[0]
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _find_trustee(self) -> str:
+        _, self._trustee = await self._authenticate("unscoped")
+        return self._trustee
+
+    async def _authenticate(self, scope: Any) -> tuple[Token, str]:
+        """A token, and the id of the user whose password was given."""
+        identity = {"methods": ["password"], "password": {"user": self._user}}
+        answer, headers = await self._post(
+            "/auth/tokens", {"auth": {"identity": identity, "scope": scope}}, {}
+        )
+        text = headers.get("X-Subject-Token")
+        if not text:
+            raise Unreachable("the identity service gave no token")
+        try:
+            expires = datetime.fromisoformat(_member(answer, "token", "expires_at")).timestamp()
+        except ValueError as exc:
+            raise _strange() from exc
+        return Token(text, expires), _member(answer, "token", "user", "id")
+
+    async def _post(self, path: str, document: Any, headers: dict[str, str]) -> tuple[Any, Any]:
+        """The answer's document and headers."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls or True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                headers={"Content-Type": "application/json", "User-Agent": USER_AGENT},
+            )
+        try:
+            async with self._session.post(
+                self._url + path, data=msgspec.json.encode(document), headers=headers, allow_redirects=False
+            ) as response:
+                body = b""
+                while len(body) < LARGEST_ANSWER and (piece := await response.content.readany()):
+                    body += piece
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise Unreachable("the identity service cannot be reached") from exc
+        if status in (401, 403, 404):
+            raise Distrusted(f"the identity service answered {status}: the trust cannot be used")
+        if not 200 <= status < 300:
+            raise Unreachable(f"the identity service answered {status}")
+        try:
+            return msgspec.json.decode(body), response.headers
+        except msgspec.DecodeError as exc:
+            raise _strange() from exc
+
+
+def _member(document: Any, *names: str) -> str:
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(document, str):
+        raise _strange()
+    return document
+
+
+def _strange() -> Unreachable:
+    return Unreachable("the identity service answered what is not understood")

@@ -1,0 +1,210 @@
+"""A server that delivers is killed again and again, while receivers misbehave; then it is audited.
+
+Every acknowledged message was brought to each subscriber at least once, or lies in the dead letter queue; and
+that has one letter for each delivery that failed for good, none twice.
+
+Short: a few kills. SUKKAL_LONG=1: many.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .victim import LONG, SETTINGS, Victim, seed
+from .wire import Answer, Connection, NoAnswer, NotSent
+
+pytestmark = pytest.mark.faults
+
+KILLS = 40 if LONG else 4
+MOST_POSTS = 400 if LONG else 120  # between start and kill
+CLIENTS = 4
+PATIENCE = 180.0  # seconds until all is delivered; leases of dead servers have to lapse
+PROJECT = "acme"
+POLICY = {
+    "retries_with_no_delay": 1,
+    "minimum_delay_retries": 0,
+    "minimum_delay": 1,
+    "maximum_delay": 11,
+    "maximum_delay_retries": 0,
+}
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+REFUSED = b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+
+Behaviour = Callable[[asyncio.StreamWriter, random.Random], bool]  # whether the message was taken
+
+
+def takes(writer: asyncio.StreamWriter, _chance: random.Random) -> bool:
+    writer.write(OK)
+    return True
+
+
+def refuses(writer: asyncio.StreamWriter, _chance: random.Random) -> bool:
+    writer.write(REFUSED)
+    return False
+
+
+def sometimes_takes(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
+    taken = chance.random() < 0.7
+    writer.write(OK if taken else BUSY)
+    return taken
+
+
+def sometimes_hangs_up(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
+    if chance.random() < 0.8:
+        return takes(writer, chance)
+    writer.transport.abort()
+    return False
+
+
+class Receiver:
+    """Notes the number of each message it has taken."""
+
+    def __init__(self, behaviour: Behaviour, chance: random.Random) -> None:
+        self.taken: Counter[int] = Counter()
+        self.url = ""
+        self._behaviour = behaviour
+        self._chance = chance
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                notice = json.loads(await reader.readexactly(length))
+                if self._behaviour(writer, self._chance):
+                    self.taken[notice["body"]["number"]] += 1
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def receiver(behaviour: Behaviour, chance: random.Random) -> AsyncIterator[Receiver]:
+    made = Receiver(behaviour, chance)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+class Story:
+    """What was posted over all lives of the server."""
+
+    def __init__(self) -> None:
+        self.numbers = 0
+        self.acknowledged: set[int] = set()
+        self.open = 0  # posts that got no answer
+
+    async def post(self, port: int, amount: int, strike: Callable[[], None]) -> None:
+        """Post from several clients; after so many answers the server is struck, until it is gone."""
+        left = amount
+
+        async def client() -> None:
+            nonlocal left
+            connection = Connection(port)
+            while True:
+                number, self.numbers = self.numbers, self.numbers + 1
+                document = {"messages": [{"body": {"number": number}, "ttl": 86400}]}
+                try:
+                    answer = await connection.call(PROJECT, "POST", "/v2/queues/q/messages", document)
+                except NotSent:
+                    return
+                except NoAnswer:
+                    self.open += 1
+                    return
+                assert answer.status == 201, answer
+                self.acknowledged.add(number)
+                left -= 1
+                if left == 0:
+                    strike()
+
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+
+async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    story = Story()
+    settings = SETTINGS | {"webhook_allow": "127.0.0.0/8"}
+    async with (
+        receiver(takes, chance) as good,
+        receiver(refuses, chance) as bad,
+        receiver(sometimes_takes, chance) as moody,
+        receiver(sometimes_hangs_up, chance) as rude,
+    ):
+        receivers = (good, bad, moody, rude)
+        for life in range(KILLS):
+            server = Victim(tmp_path, settings=settings)
+            try:
+                if life == 0:
+                    await subscribe(server.port, receivers)
+                limit = chance.randrange(5, MOST_POSTS)
+                await story.post(server.port, limit, lambda: strike(server, chance))  # noqa: B023
+            except BaseException:
+                server._process.kill()
+                raise
+            server.bury()
+        server = Victim(tmp_path, settings=settings)
+        try:
+            letters = await all_ended(server.port, story, receivers)
+        finally:
+            server.stop()
+    assert story.open > 0, "no kill hit anything"
+    for each in (good, moody, rude):
+        dead = letters[each.url]
+        assert story.acknowledged <= set(each.taken) | set(dead)
+        assert max(dead.values(), default=1) == 1
+    assert not letters[good.url]
+    # Each failure is one letter: of what was acknowledged, and perhaps of what was about to be.
+    assert not bad.taken
+    assert story.acknowledged <= set(letters[bad.url])
+    assert set(letters[bad.url].values()) == {1}
+
+
+def strike(server: Victim, chance: random.Random) -> None:
+    asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
+
+
+async def subscribe(port: int, receivers: tuple[Receiver, ...]) -> None:
+    connection = Connection(port)
+    for each in receivers:
+        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"}
+        document = {"subscriber": each.url, "ttl": 86400, "options": options}
+        answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
+        assert answer.status == 201, answer
+    connection.close()
+
+
+async def all_ended(port: int, story: Story, receivers: tuple[Receiver, ...]) -> dict[str, Counter[int]]:
+    """The numbers of dead letters by subscriber, once each delivery has ended in one way or the other."""
+    connection = Connection(port)
+    letters: dict[str, Counter[int]] = {}
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            letters = {each.url: Counter() for each in receivers}
+            async for letter in dead_letters(connection):
+                letters[letter["subscriber"]][letter["notification"]["body"]["number"]] += 1
+            if all(story.acknowledged <= set(each.taken) | set(letters[each.url]) for each in receivers):
+                connection.close()
+                return letters
+            await asyncio.sleep(0.2)  # nothing tells when a dead server's leases have lapsed
+
+
+async def dead_letters(connection: Connection) -> AsyncIterator[dict[str, Any]]:
+    path = "/v2/queues/dead/messages?echo=true&limit=100"
+    while True:
+        answer: Answer = await connection.call(PROJECT, "GET", path)
+        assert answer.status == 200, answer
+        if not answer.document["messages"]:
+            return
+        for message in answer.document["messages"]:
+            yield message["body"]
+        path = answer.document["links"][0]["href"]

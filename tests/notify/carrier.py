@@ -1,0 +1,122 @@
+"""A service and a dispatcher in a test's hands, whose deliverer does what the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from core.world import PROJECT, World
+from until import until
+
+from sukkal.core.filters import compile_filter
+from sukkal.core.ids import Mint
+from sukkal.model import QueueKey
+from sukkal.notify.deliverer import Outcome, Parcel, Result
+from sukkal.notify.dispatcher import Dispatcher
+from sukkal.notify.hosts import Hosts
+from sukkal.stores.contract import Backend
+
+DELIVERED = Outcome(Result.DELIVERED)
+LATER = Outcome(Result.RETRY, "not now")
+NEVER = Outcome(Result.FAILED, "never")
+GONE = Outcome(Result.GONE, "gone")
+
+ONCE_MORE = {
+    "retries_with_no_delay": 0,
+    "minimum_delay_retries": 0,
+    "minimum_delay": 10,
+    "maximum_delay": 20,
+    "maximum_delay_retries": 0,
+}  # tries again after 10 and after 15 seconds
+
+
+class Carrier:
+    """A Deliverer that answers each attempt with the next of a subscriber's outcomes, at last the last."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, list[Outcome]] = {}
+        self.parcels: list[Parcel] = []
+        self.hanging: set[str] = set()  # subscribers that answer nothing
+        self.closed = False
+
+    def check(self, subscriber: str) -> None:
+        pass
+
+    def host(self, subscriber: str) -> str:
+        return subscriber
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        self.parcels.append(parcel)
+        subscriber = parcel.subscription.subscriber
+        if subscriber in self.hanging:
+            await asyncio.Event().wait()
+        outcomes = self.outcomes.get(subscriber, [DELIVERED])
+        return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def to(self, subscriber: str) -> list[Any]:
+        """The bodies of what was brought to a subscriber, each attempt."""
+        parcels = [parcel for parcel in self.parcels if parcel.subscription.subscriber == subscriber]
+        return [msgspec.json.decode(notice).get("body") for parcel in parcels for notice in parcel.notices]
+
+
+class Post(World):
+    """A world whose subscribers live at `http:`, and are reached by a carrier."""
+
+    def __init__(self, backend: Backend | None = None, **options: Any) -> None:
+        super().__init__(backend, subscriber_types=("http",), **options)
+        self.carrier = Carrier()
+        self.dispatchers: list[Dispatcher] = []
+
+    def dispatcher(self, **limits: int) -> Dispatcher:
+        """One more dispatcher on the same store, not started."""
+        made = Dispatcher(
+            self.service.deliveries,
+            self.service.recipients,
+            {"http": self.carrier},
+            Hosts(**limits),
+            self.clock,
+            Mint(),
+            self.service.figures,
+            compile_filter=compile_filter,
+            chance=lambda: 0.0,
+        )
+        self.dispatchers.append(made)
+        return made
+
+    async def subscribe(self, queue: str, subscriber: str, **options: Any) -> str:
+        answer = await self.call("subscriptions.create", queue=queue, subscriber=subscriber, options=options)
+        id_: str = answer.id
+        return id_
+
+    async def pending(self) -> tuple[int, int]:
+        """How many jobs and parked deliveries there are."""
+        jobs, parked = await self.service.deliveries.pending(self.now)
+        return jobs.total, parked.total
+
+    async def settled(self) -> None:
+        """Return when nothing is left to do now."""
+        await until(lambda: not any(dispatcher.busy for dispatcher in self.dispatchers))
+
+    async def delivered(self, attempts: int) -> None:
+        """Return when so many attempts were made, and all that follows from them."""
+        await until(lambda: len(self.carrier.parcels) >= attempts)
+        await self.settled()
+
+
+@asynccontextmanager
+async def dispatching(post: Post, **limits: int) -> AsyncIterator[Dispatcher]:
+    dispatcher = post.dispatcher(**limits)
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        await dispatcher.stop(0.2)
+        post.dispatchers.remove(dispatcher)
+
+
+def key(queue: str) -> QueueKey:
+    return QueueKey(PROJECT, queue)

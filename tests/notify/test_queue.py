@@ -1,0 +1,100 @@
+"""Queues that are told by messages in other queues."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from core.world import PROJECT, Stage, World, bodies
+from msgspec.structs import replace
+
+from sukkal.errors import Invalid
+from sukkal.model import Notice
+from sukkal.notify.deliverer import Outcome, Parcel, Result
+from sukkal.notify.notice import render
+from sukkal.notify.queue import MOST_HOPS, OtherQueue
+
+from .parcels import NOTICE, parcel
+
+
+def queues(world: World) -> OtherQueue:
+    return OtherQueue(world.service.forward, lambda: world.now)
+
+
+def to(name: str, *notices: bytes, id: str = "parcel-1") -> Parcel:
+    return replace(parcel(f"queue:{name}", *notices, id=id), project=PROJECT)
+
+
+async def test_notice_becomes_a_message_of_the_other_queue() -> None:
+    world = World()
+    assert await queues(world).deliver(to("audit")) == Outcome(Result.DELIVERED)
+    (message,) = await world.listed("audit")
+    assert bodies([message]) == [msgspec.json.decode(NOTICE) | {"hops": 1}]
+    assert message.ttl == 300
+    assert await world.listed("audit", project="another") == []
+
+
+async def test_repeated_delivery_stores_one_copy() -> None:
+    world = World()
+    for _ in range(3):
+        await queues(world).deliver(to("audit", NOTICE, NOTICE))
+    await queues(world).deliver(to("audit", id="parcel-2"))
+    assert len(await world.listed("audit")) == 3
+
+
+async def test_queues_rules_are_kept() -> None:
+    world = World(encryption_key="a key of the tests, not of any service")
+    await world.create("audit", _enable_encrypt_messages=True, _default_message_delay=30)
+    await queues(world).deliver(to("audit"))
+    (message,) = await world.listed("audit")
+    assert message.visible == world.now + 30
+    assert bodies([message])[0]["hops"] == 1
+
+
+async def test_circle_of_queues_comes_to_an_end() -> None:
+    world = World()
+    notice, outcomes = NOTICE, []
+    for hop in range(MOST_HOPS + 1):
+        target = ("a", "b")[hop % 2]
+        outcomes.append((await queues(world).deliver(to(target, notice, id=f"hop-{hop}"))).result)
+        message = (await world.listed(target))[-1]
+        notice = render(Notice(queue=target, body=message.body, ttl=message.ttl))
+    assert outcomes == [Result.DELIVERED] * MOST_HOPS + [Result.FAILED]
+
+
+@pytest.mark.parametrize(
+    "body", [{"hops": 99}, {"hops": -99, "Message_Type": "Notification"}, [1], "x", None]
+)
+async def test_bodies_that_only_look_like_notices_are_no_hops(body: Any) -> None:
+    world = World()
+    notice = render(Notice(queue="orders", body=msgspec.json.encode(body), ttl=300))
+    await queues(world).deliver(to("audit", notice))
+    (message,) = await world.listed("audit")
+    assert bodies([message]) == [
+        {"ttl": 300, "body": body, "Message_Type": "Notification", "queue_name": "orders", "hops": 1}
+    ]
+
+
+async def test_queue_is_not_told_of_its_own_messages() -> None:
+    world = World()
+    assert (await queues(world).deliver(to("orders"))).result is Result.FAILED
+    assert await world.listed("orders") == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["queue:", "queue:a b", "queue://audit", "queue:a/b", "audit", "queue:" + "x" * 65]
+)
+async def test_uri_must_name_a_queue(uri: str) -> None:
+    deliverer = queues(World())
+    with pytest.raises(Invalid):
+        deliverer.check(uri)
+    assert (await deliverer.deliver(parcel(uri))).result is Result.FAILED
+    deliverer.check("queue:audit")
+
+
+async def test_store_that_cannot_be_reached_is_tried_again() -> None:
+    stage = Stage()
+    world = World(stage)
+    stage.messages.fail_once("append")
+    assert (await queues(world).deliver(to("audit"))).result is Result.RETRY
+    assert (await queues(world).deliver(to("audit"))).result is Result.DELIVERED
+    assert len(await world.listed("audit")) == 1

@@ -1,0 +1,194 @@
+"""Webhooks with tokens, against an endpoint shaped like Keystone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from sukkal.errors import Invalid
+from sukkal.notify.addresses import Addresses
+from sukkal.notify.deliverer import Outcome, Result
+from sukkal.notify.sender import Sender
+from sukkal.notify.target import Ports, Targets
+from sukkal.notify.trust import Distrusted, Keystone, Trust, Unreachable
+from sukkal.notify.webhook import Webhook
+
+from .parcels import NOTICE, NOW, parcel
+from .receiver import Receiver, answer, receiving
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> float:
+        return self.time
+
+
+def token(text: str, *, expires: float = NOW + 3600) -> bytes:
+    document = {"token": {"expires_at": written(expires), "user": {"id": "trustee-id"}}}
+    return answer(201, f"X-Subject-Token: {text}", body=msgspec.json.encode(document))
+
+
+def written(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def identity(receiver: Receiver, **options: Any) -> Keystone:
+    url = f"http://127.0.0.1:{receiver.port}/v3/"
+    return Keystone(url, user="sukkal", password="secret", domain="Services", **options)
+
+
+@asynccontextmanager
+async def trusting(keystone: Keystone, clock: Clock) -> AsyncIterator[Trust]:
+    addresses = Addresses(["127.0.0.0/8"])
+    webhook = Webhook(Sender(addresses), Targets(addresses, Ports()), [], clock.now)
+    trust = Trust(webhook, keystone, clock.now)
+    try:
+        yield trust
+    finally:
+        await trust.close()
+        await webhook.close()
+
+
+def document(receiver: Receiver, number: int) -> Any:
+    return msgspec.json.decode(receiver.received[number].body)
+
+
+async def test_notice_is_posted_with_a_token_made_from_the_trust() -> None:
+    async with (
+        receiving(token("t-1")) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        headers = {"X-Auth-Token": "forged", "Content-Type": "text/plain", "X-Mine": "1"}
+        sent = parcel("trust+" + receiver.url, trust_id="trust-1", post_headers=headers)
+        assert await trust.deliver(sent) == Outcome(Result.DELIVERED)
+    assert keystone.received[0].line == "POST /v3/auth/tokens HTTP/1.1"
+    user = {"name": "sukkal", "domain": {"name": "Services"}, "password": "secret"}
+    assert document(keystone, 0) == {
+        "auth": {
+            "identity": {"methods": ["password"], "password": {"user": user}},
+            "scope": {"OS-TRUST:trust": {"id": "trust-1"}},
+        }
+    }
+    (received,) = receiver.received
+    assert received.body == NOTICE
+    assert received.header("x-auth-token") == "t-1"
+    assert received.header("content-type") == "application/json"
+    assert received.header("x-mine") == "1"
+
+
+async def test_token_is_used_until_shortly_before_its_end_and_by_its_trust_only() -> None:
+    clock = Clock()
+    answers = (token("t-1"), token("t-2"), token("t-3", expires=NOW + 9999))
+    async with (
+        receiving(*answers) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), clock) as trust,
+    ):
+        for name in ("a", "a", "b", "a"):
+            await trust.deliver(parcel("trust+" + receiver.url, trust_id=name))
+        clock.time += 3590
+        await trust.deliver(parcel("trust+" + receiver.url, trust_id="a"))
+    tokens = [received.header("x-auth-token") for received in receiver.received]
+    assert tokens == ["t-1", "t-1", "t-2", "t-1", "t-3"]
+
+
+async def test_token_that_was_revoked_is_replaced_at_the_next_attempt() -> None:
+    answers = (answer(200), answer(401), answer(200), answer(401))
+    async with (
+        receiving(token("t-1"), token("t-2"), token("t-3")) as keystone,
+        receiving(*answers) as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        sent = parcel("trust+" + receiver.url, trust_id="a")
+        results = [(await trust.deliver(sent)).result for _ in range(3)]
+        fresh = parcel("trust+" + receiver.url, trust_id="b")
+        assert (await trust.deliver(fresh)).result is Result.FAILED, "a new token does not help"
+    assert results == [Result.DELIVERED, Result.RETRY, Result.DELIVERED]
+
+
+@pytest.mark.parametrize(
+    ("said", "result"),
+    [
+        (answer(401), Result.FAILED),
+        (answer(403), Result.FAILED),
+        (answer(404), Result.FAILED),
+        (answer(500), Result.RETRY),
+        (answer(302, "Location: http://127.0.0.1:1/"), Result.RETRY),
+        (answer(201, body=b"{}"), Result.RETRY),
+        (answer(201, "X-Subject-Token: t", body=b"[]"), Result.RETRY),
+        (answer(201, "X-Subject-Token: t", body=b"no json"), Result.RETRY),
+        (answer(201, "X-Subject-Token: t", body=b'{"token":{"expires_at":"soon"}}'), Result.RETRY),
+        (b"no HTTP\r\n\r\n", Result.RETRY),
+    ],
+)
+async def test_identity_service_that_gives_no_token_keeps_the_notice_from_being_sent(
+    said: bytes, result: Result
+) -> None:
+    async with (
+        receiving(said) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        outcome = await trust.deliver(parcel("trust+" + receiver.url, trust_id="a"))
+    assert outcome.result is result
+    assert "identity service" in outcome.reason
+    assert not receiver.received
+
+
+async def test_subscription_without_a_trust_fails() -> None:
+    async with receiving() as keystone, trusting(identity(keystone), Clock()) as trust:
+        for options in ({}, {"trust_id": 5}, {"trust_id": ""}):
+            assert (
+                await trust.deliver(parcel("trust+http://127.0.0.1:1024/", **options))
+            ).result is Result.FAILED
+    assert not keystone.received
+
+
+async def test_uris_are_those_of_webhooks() -> None:
+    async with receiving() as keystone, trusting(identity(keystone), Clock()) as trust:
+        trust.check("trust+https://example.org/x")
+        assert trust.host("trust+https://example.org/x") == "example.org:443"
+        for uri in ("trust+http://10.0.0.1/", "trust+ftp://example.org/", "trust+http://example.org:25/"):
+            with pytest.raises(Invalid):
+                trust.check(uri)
+
+
+async def test_trust_is_created_in_the_name_of_the_subscriber() -> None:
+    created = answer(201, body=b'{"trust":{"id":"trust-9"}}')
+    async with receiving(token("own"), created, created) as keystone:
+        service = identity(keystone)
+        for _ in range(2):
+            assert (
+                await service.create_trust("theirs", "user-1", "acme", ["member", "reader"], NOW) == "trust-9"
+            )
+        await service.close()
+    assert document(keystone, 0)["auth"]["scope"] == "unscoped"
+    request = keystone.received[1]
+    assert request.line == "POST /v3/OS-TRUST/trusts HTTP/1.1"
+    assert request.header("x-auth-token") == "theirs"
+    assert document(keystone, 1) == {
+        "trust": {
+            "trustor_user_id": "user-1",
+            "trustee_user_id": "trustee-id",
+            "project_id": "acme",
+            "roles": [{"name": "member"}, {"name": "reader"}],
+            "expires_at": written(NOW),
+            "impersonation": True,
+        }
+    }
+    assert len(keystone.received) == 3, "its own id is asked for once"
+
+
+@pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (503, Unreachable)])
+async def test_trust_that_is_not_created_is_told(status: int, fault: type[Exception]) -> None:
+    async with receiving(token("own"), answer(status)) as keystone:
+        service = identity(keystone)
+        with pytest.raises(fault):
+            await service.create_trust("theirs", "user-1", "acme", [], NOW)
+        await service.close()
