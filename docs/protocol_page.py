@@ -14,11 +14,10 @@ from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType
 
 from sukkal import errors
 from sukkal.core.policy import REQUIRED_ROLE
-from sukkal.core.signing import MAX_TTL
 from sukkal.http import render
 from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
 from sukkal.http.events import RETRY
-from sukkal.limits import MAX_WAIT
+from sukkal.limits import MAX_SIGNED_TTL, MAX_WAIT
 from sukkal.model import FlavorKey
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
@@ -235,7 +234,7 @@ It is shown by headers, besides `Client-ID`:
 | `X-Project-ID` | the `project` | the same |
 
 The method must be one of those; the path one of those, or below one; the time not over, and not further
-away than `signed_url_max_ttl` ({MAX_TTL} seconds). Else the answer is `404` *404 Not Found*, over a
+away than `signed_url_max_ttl` ({MAX_SIGNED_TTL} seconds). Else the answer is `404` *404 Not Found*, over a
 WebSocket `403` `{{"error": "Not authentified."}}`. There it lets in `message_list`, `message_get`,
 `message_get_many` (`GET`), `message_post` (`POST`), `message_delete` and `message_delete_many`
 (`DELETE`), for a queue whose `messages` are among the paths. The query is not signed. A pre-signed
@@ -600,7 +599,6 @@ def _kind(annotation: Any) -> str:
         bytes: "bytes",
         Any: "any value",
         Raw: "any value",
-        Any: "any value",
         FlavorKey: "text",  # on the wire its name alone
     }
     return names[origin]

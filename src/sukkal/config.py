@@ -31,9 +31,9 @@ from msgspec.inspect import (
     type_info,
 )
 
-from sukkal.core.signing import MAX_TTL, MIN_KEY, is_known
-from sukkal.limits import MIN_TTL, Limits
+from sukkal.limits import MAX_SIGNED_TTL, MIN_TTL, Limits
 from sukkal.model import without_credentials
+from sukkal.wire.keys import MIN_KEY, is_known
 
 PREFIX: Final = "SUKKAL_"
 FILE_VARIABLE: Final = PREFIX + "CONFIG"  # names the file
@@ -494,7 +494,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=MIN_TTL, le=_MOST, description="The longest time a pre-signed URL may be good for, in seconds."
         ),
-    ] = MAX_TTL
+    ] = MAX_SIGNED_TTL
     require_confirmation: Annotated[
         bool,
         Meta(

@@ -16,6 +16,7 @@ MAX_PROJECT = 256  # characters of a project's id
 MAX_WEIGHT = 2**32 - 1  # of a pool
 MAX_POOL_TEXT = 255  # characters of a pool's URI, and of its flavor's name
 MAX_WAIT = 20  # seconds a listing or a claim may wait for messages
+MAX_SIGNED_TTL = 315_360_000  # seconds, ten years: of a pre-signed URL, unless the operator says otherwise
 LAST_SECOND = 253402300799.0  # of the year 9999; calendars end there
 
 _NAME = re.compile(rf"[a-zA-Z0-9_.\-]{{1,{MAX_NAME}}}")

@@ -56,6 +56,7 @@ REQUESTS: Mapping[str, dict[str, Any]] = {
         "subscription_id": "{subscription}",
         "document": {"confirmed": True},
     },
+    "subscriptions.replay": {"queue": "orders", "subscription_id": "{subscription}"},
 }
 WITHOUT_STORE = ("ping.probe", "queues.share")
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sukkal.core.signing import KNOWN_KEYS, Grant, Signer, is_known, moment, written
+from sukkal.core.signing import Grant, Signer, moment, written
 from sukkal.errors import Forbidden, Invalid, InvalidBody, ServiceError
 from sukkal.requests import ShareQueue
+from sukkal.wire.keys import KNOWN_KEYS, is_known
 
 from .world import World
 

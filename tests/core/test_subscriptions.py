@@ -1,10 +1,11 @@
 """Subscriptions: who has one, what it says, when it ends."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound
+from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, Unavailable
 from sukkal.model import QueueKey, Subscription, topic
 
 from .world import PROJECT, Stage, World
@@ -323,6 +324,54 @@ async def test_changes_at_once_are_all_made() -> None:
     await update(world, id_, {"options": {"a": 1}})
     subscription = await found(world, id_)
     assert (subscription.confirmed, subscription.options) == (True, {"a": 1})
+
+
+async def test_subscriber_that_another_process_is_recording_is_not_recorded_twice() -> None:
+    stage = Stage()
+    one, other = (World(stage, subscriber_types=["http"]) for _ in range(2))
+    gate = stage.documents.hold_before("put", skip=2)  # those of the queue and of the subscriber's name
+    creating = asyncio.create_task(subscribe(one))
+    await gate.reached()
+    with pytest.raises(Unavailable):
+        await subscribe(other)
+    gate.open()
+    id_ = await creating
+    assert await subscribe(other) == id_
+    assert await listed(other) == [id_]
+
+
+async def test_subscriber_whose_recording_was_cut_short_can_subscribe_later() -> None:
+    stage = Stage()
+    one, other = (World(stage, subscriber_types=["http"]) for _ in range(2))
+    await one.create("orders")
+
+    async def crash() -> None:
+        stage.documents.fail_once("put")
+
+    stage.documents.after("put", crash)
+    with pytest.raises(Unavailable):
+        await subscribe(one)
+    assert await listed(other) == []
+    with pytest.raises(Unavailable):
+        await subscribe(other)
+    other.now += 5
+    id_ = await subscribe(other)
+    assert await listed(other) == [id_]
+
+
+async def test_whose_own_recording_failed_can_be_asked_again_at_once() -> None:
+    stage = Stage()
+    world = World(stage, subscriber_types=["http"])
+    await world.create("orders")
+
+    async def crash() -> None:
+        stage.documents.fail_once("put")
+
+    stage.documents.after("put", crash)
+    with pytest.raises(Unavailable):
+        await subscribe(world)
+    id_ = await subscribe(world)
+    assert await listed(world) == [id_]
 
 
 # --- confirming --------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """A service and a dispatcher in a test's hands, whose deliverer does what the test says."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from core.world import PROJECT, World
+from hand_clock import others_go_on
 from until import until
 
 from sukkal.core.filters import compile_filter
@@ -39,6 +41,8 @@ class Carrier:
         self.parcels: list[Parcel] = []
         self.hanging: set[str] = set()  # subscribers that answer nothing
         self.closed = False
+        self.most_at_once: Counter[str] = Counter()  # attempts under way, by subscriber
+        self._at_once: Counter[str] = Counter()
 
     def check(self, subscriber: str) -> None:
         pass
@@ -49,6 +53,15 @@ class Carrier:
     async def deliver(self, parcel: Parcel) -> Outcome:
         self.parcels.append(parcel)
         subscriber = parcel.subscription.subscriber
+        self._at_once[subscriber] += 1
+        self.most_at_once[subscriber] = max(self.most_at_once[subscriber], self._at_once[subscriber])
+        await asyncio.sleep(0)
+        try:
+            return await self._outcome(subscriber)
+        finally:
+            self._at_once[subscriber] -= 1
+
+    async def _outcome(self, subscriber: str) -> Outcome:
         if subscriber in self.hanging:
             await asyncio.Event().wait()
         outcomes = self.outcomes.get(subscriber, [DELIVERED])
@@ -116,6 +129,17 @@ async def dispatching(post: Post, **limits: int) -> AsyncIterator[Dispatcher]:
     finally:
         await dispatcher.stop(0.2)
         post.dispatchers.remove(dispatcher)
+
+
+async def crash(post: Post, dispatcher: Dispatcher) -> None:
+    """End it as a crash does: nothing is written or given back."""
+    post.dispatchers.remove(dispatcher)
+    for task in [*dispatcher._taking, *dispatcher._tries, dispatcher._writing]:
+        if task is not None:
+            task.cancel()
+    dispatcher._ledger.close()
+    dispatcher._ledger._written_to.clear()
+    await others_go_on()
 
 
 def key(queue: str) -> QueueKey:

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 from core.world import Stage, bodies
-from hand_clock import others_go_on
 from msgspec.structs import replace
 from until import PATIENCE, until
 
@@ -17,11 +16,10 @@ from sukkal.core.signing import Signer
 from sukkal.errors import NotFound
 from sukkal.model import Lease
 from sukkal.notify.deliverer import Outcome, Result
-from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
 
-from .carrier import GONE, LATER, NEVER, ONCE_MORE, Post, dispatching, key
+from .carrier import GONE, LATER, NEVER, ONCE_MORE, Post, crash, dispatching, key
 
 A, B = "http://a.example", "http://b.example"
 
@@ -532,8 +530,7 @@ async def test_repeated_job_makes_one_dead_letter() -> None:
     dispatcher = post.dispatcher()
     dispatcher.start()
     await until(lambda: "delete" in stage.messages.calls)
-    await crash(dispatcher)
-    post.dispatchers.remove(dispatcher)
+    await crash(post, dispatcher)
     stage.messages.broken = set()
     assert await post.pending() == (1, 1)
     async with dispatching(post):
@@ -545,16 +542,6 @@ async def test_repeated_job_makes_one_dead_letter() -> None:
         await post.settled()
     assert len(await post.listed("dead")) == 1
     assert await post.pending() == (0, 0)
-
-
-async def crash(dispatcher: Dispatcher) -> None:
-    """End it as a crash does: nothing is written or given back."""
-    tasks = [*dispatcher._taking, *dispatcher._tries, dispatcher._writing]
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-    dispatcher._ledger.close()
-    await others_go_on()
 
 
 async def test_two_dispatchers_share_the_work() -> None:
@@ -597,7 +584,7 @@ async def test_dead_letters_of_a_subscription_are_sent_again() -> None:
     for number in range(250):
         await post.post("q", number)
     await post.post("dead", {"somebody": "else's"})
-    async with dispatching(post):
+    async with dispatching(post, line=1000):
         await until(lambda: post.service.figures.deliveries_dead_lettered == 500)
         post.carrier.outcomes = {A: [Outcome(Result.DELIVERED)]}
         answer = await post.call("subscriptions.replay", queue="q", subscription_id=id_)

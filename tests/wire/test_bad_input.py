@@ -26,6 +26,14 @@ TAKERS = [
     pytest.param("POST", "/v2/queues/q/claims", {}, id="claim"),
     pytest.param("PATCH", "/v2/queues/q/claims/c", {}, id="renewal"),
     pytest.param("POST", "/v2/queues/q/purge", {}, id="purge"),
+    pytest.param("POST", "/v2/queues/q/share", {}, id="share"),
+    pytest.param("POST", "/v2/queues/q/subscriptions", {}, id="subscription"),
+    pytest.param("PATCH", "/v2/queues/q/subscriptions/s", {}, id="change"),
+    pytest.param("PUT", "/v2/queues/q/subscriptions/s/confirm", {}, id="confirmation"),
+    pytest.param("PUT", "/v2/topics/new", {}, id="topic"),
+    pytest.param("PATCH", "/v2/topics/new", PATCH_HEADERS, id="topic patch"),
+    pytest.param("POST", "/v2/topics/t/messages", {}, id="topic messages"),
+    pytest.param("POST", "/v2/topics/t/subscriptions", {}, id="topic subscription"),
 ]
 
 
@@ -744,6 +752,27 @@ operation = st.fixed_dictionaries(
         "value": values,
     },
 )
+subscribers = st.sampled_from(
+    ["http://hooks.example/", "mailto:a@b.example", "queue:other", "http:", "trust+http:x"]
+)
+options = st.dictionaries(
+    st.sampled_from(["_retry_policy", "_dead_letter_queue", "filter", "ordered", "batch", "post_data"])
+    | texts,
+    integers | values,
+    max_size=4,
+)
+subscription = (
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "subscriber": subscribers | values,
+            "ttl": integers | values,
+            "options": options | values,
+            "confirmed": st.booleans() | values,
+        },
+    )
+    | values
+)
 documents = {
     "messages": st.fixed_dictionaries({"messages": st.lists(message | values, max_size=3) | values}) | values,
     "queue": st.dictionaries(texts, integers | values, max_size=4) | values,
@@ -753,7 +782,18 @@ documents = {
     "renewal": st.fixed_dictionaries({}, optional={"ttl": integers | values, "grace": integers | values})
     | values,
     "purge": st.fixed_dictionaries({"resource_types": st.lists(texts, max_size=3) | values}) | values,
+    "share": st.dictionaries(
+        st.sampled_from(["paths", "methods", "expires"]) | texts,
+        st.lists(st.sampled_from(["messages", "GET", "claims"]) | values, max_size=3) | values,
+        max_size=3,
+    )
+    | values,
+    "subscription": subscription,
+    "change": subscription,
+    "confirmation": subscription,
 }
+documents |= {"topic": documents["queue"], "topic patch": documents["patch"]}
+documents |= {f"topic {name}": documents[name] for name in ("messages", "subscription")}
 
 
 @pytest.mark.parametrize(("method", "path", "headers"), TAKERS)

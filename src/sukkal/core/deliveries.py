@@ -5,6 +5,8 @@ queue. Bodies stay in the form in which the message is stored, sealed ones seale
 
     deliveries   jobs: messages of one queue, for whoever is subscribed when a job is taken up
     retries      parked deliveries: one message, or a text of the service's own, for one subscription
+    series/…     deliveries to one subscription that wants them in order or together, oldest first
+    turn/…       whose turn it is to serve that series: one message, held by who does, delayed until it is due
 
 A job is written before the messages it tells of, in the same turn of the event loop: in the same
 transaction on SQLite, in the same pipeline on Redis. Its id is made of the first message's, so writing it
@@ -22,14 +24,16 @@ To change the form: add fields at the end, with defaults. Processes of two relea
 import asyncio
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sukkal.core.waiting import Place, Waiting
-from sukkal.model import Holder, Lease, Message, QueueKey, Stats, Subscription
+from sukkal.model import ANYONE, Holder, Lease, Message, QueueKey, Stats, Subscription, View
 from sukkal.stores.contract import Messages as Store
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,7 @@ log = logging.getLogger(__name__)
 JOBS = QueueKey("", "deliveries")
 PARKED = QueueKey("", "retries")
 
+_ALL = View(include_claimed=True, include_delayed=True)
 LASTING = 10 * 365 * 86400  # seconds that what is recorded stays if nobody ever takes it up
 MOST_NOTES = 100_000  # queues known to have subscribers
 
@@ -87,20 +92,47 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
     text: bytes = b""  # JSON, in place of a message; in a form bodies are stored in
     directed: str = ""  # what the service's own text is: it needs no confirmation and makes no dead letter
     dead: bool = False  # see Job
+    turn: bool = False  # no delivery: whoever takes it up serves the subscription's series
 
     @property
     def key(self) -> QueueKey:
         return QueueKey(self.project, self.queue)
 
 
+class Turn(Struct, frozen=True, array_like=True):
+    """The right to serve a series, which one has at a time; and how far its first parcel has come."""
+
+    attempts: int = 0
+    size: int = 0  # deliveries in the parcel that failed, which stay together; 0: there was none
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _job = msgspec.msgpack.Decoder(Job).decode
 _parked = msgspec.msgpack.Decoder(Parked).decode
+_turn = msgspec.msgpack.Decoder(Turn).decode
+_TURN = "turn"  # id of a turn, the only message of its queue
 
 
 def delivery_id(message: str, subscription: str) -> str:
     """The id of the delivery of this message to this subscription."""
     return hashlib.blake2b(f"{message}/{subscription}".encode(), digest_size=16).hexdigest()
+
+
+def series_id(key: QueueKey, subscription: str) -> str:
+    return hashlib.blake2b(f"{key.project}/{key.name}/{subscription}".encode(), digest_size=16).hexdigest()
+
+
+def turn_queue(name: str) -> QueueKey:
+    return QueueKey("", f"turn/{name}")
+
+
+def turn_item(parked: Parked, id_: str) -> Parked:
+    """What has the series served that a delivery belongs to."""
+    return replace(parked, id=id_, message=None, text=b"", parkings=0, turn=True)
+
+
+def _series(name: str) -> QueueKey:
+    return QueueKey("", f"series/{name}")
 
 
 class Deliveries:
@@ -178,6 +210,61 @@ class Deliveries:
     def _tell(self, queue: QueueKey, batch: list[Message], now: float) -> None:
         if self._waiting.wanted(queue):
             self._waiting.posted(queue, batch, now)
+
+    # --- series --------------------------------------------------------------------------------------
+
+    async def line_up(self, parked: Sequence[Parked], *, now: float) -> None:
+        """Put deliveries at the end of their series, and have somebody look after these."""
+        rows = defaultdict[str, list[Parked]](list)
+        for each in parked:
+            rows[series_id(each.key, each.subscription)].append(each)
+        await asyncio.gather(
+            *(
+                self._store.append(_series(name), [_stored(row.id, _encode(row), now, now) for row in some])
+                for name, some in rows.items()
+            )
+        )
+        # Each with an id of its own: one that is taken up at this moment might have looked before.
+        turns = [turn_item(some[-1], f"{_TURN}.{some[-1].id}") for some in rows.values()]
+        await self.park([(turn, now) for turn in turns], now=now)
+
+    async def take_turn(self, name: str, lease: Lease, *, now: float) -> Turn | None:
+        """The turn to serve a series, under the lease; None while it is another's, or is not due."""
+        await self._store.append(turn_queue(name), [_stored(_TURN, _encode(Turn()), now, now)])
+        taken = await self._store.claim(turn_queue(name), lease, limit=1, now=now)
+        return _turn(taken[0].body) if taken else None
+
+    async def turn_due(self, name: str, *, now: float) -> float | None:
+        """When a turn that could not be had can be had at the latest; None: now."""
+        return await self._store.next_due(turn_queue(name), now=now)
+
+    async def put_off(self, name: str, lease: str, turn: Turn, *, due: float, now: float) -> None:
+        """Let nobody serve the series before that time.
+
+        If another process comes in between the two steps, it is served sooner: a try too many.
+        """
+        await asyncio.gather(
+            self.finish(turn_queue(name), [_TURN], frozenset({lease}), now=now),
+            self._store.append(turn_queue(name), [_stored(_TURN, _encode(turn), now, due)]),
+        )
+
+    async def end_turn(self, name: str, lease: str, *, now: float) -> bool:
+        """Give the turn up; whether the series was empty afterwards. Else it has to be taken again."""
+        await self.finish(turn_queue(name), [_TURN], frozenset({lease}), now=now)
+        return not await self._store.page(_series(name), view=_ALL, after=None, limit=1, now=now)
+
+    async def first(self, name: str, *, limit: int, now: float) -> list[tuple[str, Parked | None]]:
+        """The first deliveries of a series, with their ids in it."""
+        found = await self._store.page(_series(name), view=_ALL, after=None, limit=limit, now=now)
+        return [(m.id, _read(_parked, m)) for m in found]
+
+    async def done(self, name: str, ids: Sequence[str], *, now: float) -> None:
+        """Take deliveries out of a series."""
+        await self._store.delete(_series(name), ids, holder=ANYONE, now=now)
+
+    async def drop(self, name: str) -> None:
+        """Forget a series and its turn."""
+        await asyncio.gather(self._store.purge(_series(name)), self._store.purge(turn_queue(name)))
 
     # --- dispatching ---------------------------------------------------------------------------------
 

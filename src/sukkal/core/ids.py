@@ -24,6 +24,14 @@ class Mint:
         return f"{self._last:032x}"
 
 
+def minted(id_: str) -> float:
+    """When an id was made, in seconds since the epoch; long ago for what is none."""
+    try:
+        return int(id_[:12], 16) / 1000 if is_id(id_) else 0.0
+    except ValueError:
+        return 0.0
+
+
 def is_id(text: str) -> bool:
     """Whether `text` has the form of an id made here."""
     return len(text) == 32 and text.isascii() and text.isalnum()

@@ -21,20 +21,8 @@ from sukkal import requests as r
 from sukkal.core.context import Context
 from sukkal.core.policy import unauthorized
 from sukkal.errors import Invalid, InvalidBody
-from sukkal.limits import LAST_SECOND
+from sukkal.limits import LAST_SECOND, MAX_SIGNED_TTL
 
-MIN_KEY = 32  # characters
-LEAST_DIFFERENT = 8  # of them
-KNOWN_KEYS = (  # also when repeated to the length
-    "change_me",
-    "changeme",
-    "secret",
-    "test_key",
-    "s3cret",
-    "notreallysecret",
-    "password",
-)
-MAX_TTL = 315_360_000  # seconds, ten years; unless the operator says otherwise
 SHARED_PATHS = ("messages", "subscriptions", "claims")  # of a queue
 DAY = 86400.0
 
@@ -51,19 +39,13 @@ class Grant(Struct, frozen=True):
     expires: str
 
 
-def is_known(key: str) -> bool:
-    """Whether a key is one of those that stand in examples, or a few characters over and over."""
-    repeated = ((known * len(key))[: len(key)] for known in KNOWN_KEYS)
-    return len(set(key)) < LEAST_DIFFERENT or key.lower() in repeated
-
-
 class Signer:
     """Signs and verifies with the operator's key; without one it verifies nothing.
 
     `max_ttl`: seconds that a signature may be good for, as seen from now.
     """
 
-    def __init__(self, key: str | None, *, max_ttl: int = MAX_TTL) -> None:
+    def __init__(self, key: str | None, *, max_ttl: int = MAX_SIGNED_TTL) -> None:
         self.ready = key is not None
         self._key = (key or "").encode()
         self._max_ttl = max_ttl

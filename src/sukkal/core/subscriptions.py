@@ -6,7 +6,7 @@ A record lies on its queue's shelf under its id, and a second one beside it says
     subscriber/<queue>     digest of the subscriber's URI → id
 
 Of the two the subscriber's is written first and deleted last. One whose record is missing was left by a
-crash, and is taken over.
+crash, and is taken over; while it is new, another process may be about to write the record.
 
 A connection is a subscriber too, for as long as it lasts. Its records go with it; after a crash they stay,
 and notify nobody, until their time is over.
@@ -24,6 +24,7 @@ from sukkal import requests as r
 from sukkal.core.catalog import Catalog
 from sukkal.core.confirmation import Confirmation
 from sukkal.core.context import Context
+from sukkal.core.ids import minted
 from sukkal.core.notifier import Hear, Listener, Notifier
 from sukkal.core.subscribing import Rules
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
@@ -32,6 +33,8 @@ from sukkal.model import QueueKey, Subscription
 from sukkal.stores.contract import Documents, Messages, Shelf
 
 READ_AT_ONCE = 100  # records
+MOST_HALF_WRITTEN = 1000  # remembered
+RECORDING = 5.0  # seconds that writing both records may take
 
 # As the API has them: the first without a blank.
 TAKEN = "Such subscription already exists.Subscriptions are unique by project + queue + subscriber URI."
@@ -70,6 +73,7 @@ class Subscriptions:
         self._connections: dict[str, Connection] = {}
         # One at a time, or another request could meet the first record without the second.
         self._recording = asyncio.Lock()
+        self._half_written: dict[str, None] = {}  # ids of the last whose second record failed here
 
     # --- connections ---------------------------------------------------------------------------------
 
@@ -139,7 +143,11 @@ class Subscriptions:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
         there = await self._take_name(key, subscription, now=now)
         if there is None:
+            if len(self._half_written) >= MOST_HALF_WRITTEN:
+                del self._half_written[next(iter(self._half_written))]
+            self._half_written[subscription.id] = None
             await self._put(key, subscription, 0, now=now)
+            self._half_written.pop(subscription.id, None)
         return there
 
     async def _take_name(
@@ -161,6 +169,8 @@ class Subscriptions:
                 there = await self.find(key, id_, now=now)
                 if there is not None and there.subscriber == subscription.subscriber:
                     return there
+                if there is None and id_ not in self._half_written and now < minted(id_) + RECORDING:
+                    raise StoreUnavailable("a subscription of the same subscriber is being recorded")
 
     async def _put(
         self, key: QueueKey, subscription: Subscription, version: int, *, now: float

@@ -19,8 +19,8 @@ finished. While the store cannot be reached, what was done is kept in mind, and 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +29,21 @@ from msgspec.structs import replace
 
 from sukkal.core.attributes import RETRY_POLICY
 from sukkal.core.clock import Clock
-from sukkal.core.deliveries import JOBS, PARKED, Deliveries, Job, Parked, Told, delivery_id
+from sukkal.core.deliveries import (
+    JOBS,
+    PARKED,
+    Deliveries,
+    Job,
+    Parked,
+    Told,
+    Turn,
+    delivery_id,
+    series_id,
+    turn_item,
+    turn_queue,
+)
 from sukkal.core.recipients import Recipients
+from sukkal.core.subscribing import BATCH, FILTER, MOST_BATCHED, ORDERED
 from sukkal.core.waiting import Place
 from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription
@@ -50,6 +63,7 @@ PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
+NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
 Matches = Callable[[bytes], bool]
@@ -216,6 +230,7 @@ class Dispatcher:
             log.exception("deliveries: messages of %s cannot be read", job.queue)
             work.hold.forsaken = True
             return
+        series: list[Parked] = []
         for message, body in told:
             notification = render(_notice(job.key, message, body))
             for subscription in audience:
@@ -230,12 +245,17 @@ class Dispatcher:
                     message=message,
                     dead=job.dead,
                 )
+                if wants_series(subscription):
+                    series.append(parked)
+                    continue
                 await self._have_room()
                 self._begin(work, parked, subscription, notification)
+        if series:  # before any of a later job is lined up
+            await insist(lambda: self._deliveries.line_up(series, now=self._clock.now()))
         self._ledger.end(work)
 
     def _wants(self, subscription: Subscription, body: bytes) -> bool:
-        given = subscription.options.get("filter")
+        given = subscription.options.get(FILTER)
         if not given or self._matches is None:
             return True
         return self._matches(msgspec.json.encode(given))(as_json(body))
@@ -260,7 +280,13 @@ class Dispatcher:
             subscription = subscriptions[parked.key, parked.subscription]
             if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
                 self._figures.deliveries_dropped += 1  # it wants nothing any more
+                if parked.turn:
+                    await insist(partial(self._deliveries.drop, series_id(parked.key, parked.subscription)))
                 self._ledger.end(work)
+                continue
+            if parked.turn:
+                await self._have_room()
+                self._start(work, self._serve(work, parked, subscription))
                 continue
             try:
                 notification = self._notification(parked)
@@ -290,13 +316,19 @@ class Dispatcher:
             if delay is not None and now - parked.since < LONGEST_LIFE:
                 self._wait_for_host(work, parked, delay)
                 return
-        task = asyncio.create_task(self._try(work, parked, subscription, notification, deliverer, host))
-        self._tries.add(task)
-        task.add_done_callback(self._tried)
+        self._start(work, self._try(work, parked, subscription, notification, deliverer, host))
 
-    def _tried(self, task: asyncio.Task[None]) -> None:
+    def _start(self, work: Work, attempt: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(attempt)
+        self._tries.add(task)
+        task.add_done_callback(partial(self._tried, work))
+
+    def _tried(self, work: Work, task: asyncio.Task[None]) -> None:
         self._tries.discard(task)
         self._room.set()
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("deliveries: a fault; it comes back when its lease lapses", exc_info=fault)
+            work.hold.forsaken = True
 
     def _route(self, subscriber: str) -> tuple[Deliverer | None, str]:
         route = self._routes.get(subscriber)
@@ -309,12 +341,16 @@ class Dispatcher:
         return route
 
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
-        """Park without an attempt, for half as long as it has waited, so that long lines move little."""
+        """Park without an attempt."""
+        self._park(work, parked, self._after(parked, delay))
+
+    def _after(self, parked: Parked, delay: float) -> float:
+        """When to ask for a host again: after half the time it has waited, so that long lines move little."""
         now = self._clock.now()
         if delay > LINE_SECONDS:  # it is closed, and all who wait would come back together again and again
             delay = max(delay, CLOSED_SECONDS)
         wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
-        self._park(work, parked, now + wait * (1 + SPREAD * self._chance()))
+        return now + wait * (1 + SPREAD * self._chance())
 
     def _park(self, work: Work, parked: Parked, due: float) -> None:
         self._ledger.park(work, replace(parked, parkings=parked.parkings + 1), due)
@@ -330,9 +366,10 @@ class Dispatcher:
     ) -> None:
         try:
             if deliverer is None:
-                outcome = Outcome(Result.FAILED, "nobody delivers to subscribers of this type")
+                outcome = Outcome(Result.FAILED, NOBODY)
             else:
-                outcome = await self._deliver(parked, subscription, notification, deliverer, host)
+                parcel = _parcel(parked.id, [notification], parked, subscription)
+                outcome = await self._deliver(parcel, deliverer, host)
         except Closed as closed:
             self._wait_for_host(work, parked, closed.delay)
             return
@@ -353,18 +390,8 @@ class Dispatcher:
         await self._give_up(parked, subscription, notification, outcome)
         self._ledger.end(work)
 
-    async def _deliver(
-        self, parked: Parked, subscription: Subscription, notification: bytes, deliverer: Deliverer, host: str
-    ) -> Outcome:
-        async with self._hosts.slot(host, parked.project):
-            parcel = Parcel(
-                id=parked.id,
-                project=parked.project,
-                subscription=subscription,
-                notices=[notification],
-                created=parked.since,
-                attempt=parked.attempts,
-            )
+    async def _deliver(self, parcel: Parcel, deliverer: Deliverer, host: str) -> Outcome:
+        async with self._hosts.slot(host, parcel.project):
             try:
                 outcome = await deliverer.deliver(parcel)
             except Exception:  # a fault of ours is not the receiver's, and should not lose what is for it
@@ -372,6 +399,86 @@ class Dispatcher:
                 outcome = Outcome(Result.RETRY, "a fault of the service")
             self._hosts.report(host, outcome.result is not Result.RETRY, self._clock.now())
             return outcome
+
+    # --- one series ----------------------------------------------------------------------------------
+
+    async def _serve(self, work: Work, item: Parked, subscription: Subscription) -> None:
+        """Deliver a series from its beginning, as long as all goes well and nobody else does."""
+        name = series_id(item.key, item.subscription)
+        due = None
+        while due is None:
+            now = self._clock.now()
+            lease = Lease(id=self._new_id(now), ttl=LEASE_SECONDS, grace=0, since=now)
+            turn = await insist(partial(self._deliveries.take_turn, name, lease, now=now))
+            if turn is None:
+                # Who has it may have looked before this came. By then it is done, or has died.
+                due = await insist(partial(self._deliveries.turn_due, name, now=now))
+                continue
+            (held,) = self._ledger.take(turn_queue(name), lease, [name])
+            due = await self._serve_turn(name, lease.id, turn, subscription)
+            now = self._clock.now()
+            ended = due is None and await insist(partial(self._deliveries.end_turn, name, lease.id, now=now))
+            self._ledger.forget(held)  # but when this was cancelled: then it has to be given back
+            if ended:
+                break
+        if due is not None:
+            # All who find the same write the same, so one of them comes back.
+            self._ledger.park(work, turn_item(item, f"{name}@{due!r}"), due)
+        else:
+            self._ledger.end(work)
+
+    async def _serve_turn(
+        self, name: str, lease: str, turn: Turn, subscription: Subscription
+    ) -> float | None:
+        """Deliver parcel after parcel; None when none is left, else when to try the next one again."""
+        while True:
+            now = self._clock.now()
+            size = turn.size or parcel_size(subscription)
+            found = await insist(partial(self._deliveries.first, name, limit=size, now=now))
+            if not found:
+                return None
+            ids = [id_ for id_, _ in found]
+            rows = [replace(row, attempts=turn.attempts) for _, row in found if row is not None]
+            due, attempts = await self._bring(rows, subscription) if rows else (None, 0)
+            now = self._clock.now()
+            if due is not None:
+                turn = Turn(attempts, len(found))
+                await insist(partial(self._deliveries.put_off, name, lease, turn, due=due, now=now))
+                return due
+            await insist(partial(self._deliveries.done, name, ids, now=now))
+            turn = Turn()
+
+    async def _bring(self, rows: list[Parked], subscription: Subscription) -> tuple[float | None, int]:
+        """Try to deliver a parcel; when to try again, or None when it is over, and how often it was tried."""
+        first = rows[0]
+        notices = [self._notification(row) for row in rows]
+        deliverer, host = self._route(subscription.subscriber)
+        if deliverer is None:
+            outcome = Outcome(Result.FAILED, NOBODY)
+        else:
+            now = self._clock.now()
+            delay = self._hosts.delay(host, first.project, now)
+            if delay is not None and now - first.since < LONGEST_LIFE:
+                return self._after(first, delay), first.attempts
+            id_ = first.id if len(rows) == 1 else delivery_id(first.id, rows[-1].id)
+            try:
+                outcome = await self._deliver(_parcel(id_, notices, first, subscription), deliverer, host)
+            except Closed as closed:
+                return self._after(first, closed.delay), first.attempts
+        if outcome.result is Result.DELIVERED:
+            self._figures.delivered += len(rows)
+            return None, 0
+        rows = [replace(row, attempts=first.attempts + 1) for row in rows]
+        if outcome.result is Result.RETRY:
+            due = await self._next(rows[0], subscription, outcome)
+            if due is not None:
+                self._figures.deliveries_retried += len(rows)
+                return due, rows[0].attempts
+        for row, notification in zip(rows, notices, strict=True):
+            await self._give_up(row, subscription, notification, outcome)
+        return None, 0
+
+    # --- failures ------------------------------------------------------------------------------------
 
     async def _next(self, parked: Parked, subscription: Subscription, outcome: Outcome) -> float | None:
         """When to try again; None when that is enough."""
@@ -405,6 +512,28 @@ class Dispatcher:
             self._figures.deliveries_dead_lettered += 1
         else:
             self._figures.deliveries_dropped += 1
+
+
+def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscription) -> Parcel:
+    return Parcel(
+        id=id_,
+        project=first.project,
+        subscription=subscription,
+        notices=notices,
+        created=first.since,
+        attempt=first.attempts,
+    )
+
+
+def wants_series(subscription: Subscription) -> bool:
+    """Whether deliveries to it are made one after the other, in order."""
+    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
+
+
+def parcel_size(subscription: Subscription) -> int:
+    """How many messages may be brought to it at once."""
+    size = subscription.options.get(BATCH)
+    return min(max(size, 1), MOST_BATCHED) if isinstance(size, int) else 1
 
 
 def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:

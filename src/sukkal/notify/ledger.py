@@ -93,6 +93,12 @@ class Ledger:
             self._over.append(work)
             self._wake()
 
+    def forget(self, work: Work) -> None:
+        """Renew what was finished by other means no more."""
+        work.hold.open -= 1
+        if not work.hold.open:
+            self._holds.discard(work.hold)
+
     def _wake(self) -> None:
         self._written_to.set()
         self._idle.clear()
@@ -135,9 +141,7 @@ class Ledger:
             leases = frozenset(work.hold.lease.id for work in works)
             await insist(lambda: self._deliveries.finish(queue, ids, leases, now=self._clock.now()))  # noqa: B023
             for work in works:
-                work.hold.open -= 1
-                if not work.hold.open:
-                    self._holds.discard(work.hold)
+                self.forget(work)
 
     # --- renewing ------------------------------------------------------------------------------------
 

@@ -1,0 +1,163 @@
+"""Subscriptions that want their messages in order, or together: the rules, on the memory store."""
+
+from core.world import Stage, bodies
+from until import until
+
+from sukkal.notify.deliverer import Outcome, Result
+from sukkal.notify.ledger import LEASE_SECONDS
+
+from .carrier import LATER, NEVER, ONCE_MORE, Post, crash, dispatching
+
+A, B = "http://a.example", "http://b.example"
+DELIVERED = Outcome(Result.DELIVERED)
+
+
+async def nothing_left(post: Post) -> None:
+    await post.settled()
+    assert await post.pending() == (0, 0)
+    assert (await post.backend.messages.volume(now=post.now)).total == len(await post.listed("q"))
+
+
+async def test_ordered_messages_come_one_after_the_other() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True)
+    await post.subscribe("q", B)
+    async with dispatching(post):
+        for number in range(20):
+            await post.post("q", number)
+        await post.delivered(40)
+        assert post.carrier.to(A) == list(range(20))
+        await nothing_left(post)
+    assert post.carrier.most_at_once[A] == 1
+
+
+async def test_failed_message_holds_up_those_behind_it() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True, _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[A] = [DELIVERED, LATER, LATER, DELIVERED]
+    async with dispatching(post):
+        for number in range(5):
+            await post.post("q", number)
+        await post.delivered(2)
+        await post.post("q", 5)
+        await post.settled()
+        assert post.carrier.to(A) == [0, 1]
+        await post.pass_time(10)
+        await post.delivered(3)
+        await post.post("q", 6)
+        await post.settled()
+        assert post.carrier.to(A) == [0, 1, 1]
+        await post.pass_time(15)
+        await post.delivered(9)
+        assert post.carrier.to(A) == [0, 1, 1, 1, 2, 3, 4, 5, 6]
+        assert [parcel.attempt for parcel in post.carrier.parcels] == [0, 0, 1, 2, 0, 0, 0, 0, 0]
+        await post.pass_time(LEASE_SECONDS)
+        await nothing_left(post)
+
+
+async def test_message_given_up_makes_way_for_those_behind_it() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [DELIVERED, NEVER, DELIVERED]
+    async with dispatching(post):
+        await post.post("q", 0, 1, 2)
+        await post.delivered(3)
+    assert post.carrier.to(A) == [0, 1, 2]
+    assert [letter["notification"]["body"] for letter in bodies(await post.listed("dead"))] == [1]
+
+
+async def test_batch_brings_several_messages_at_once() -> None:
+    post = Post()
+    await post.subscribe("q", A, batch=4)
+    await post.post("q", *range(10))
+    async with dispatching(post):
+        await until(lambda: len(post.carrier.to(A)) == 10)
+        assert post.carrier.to(A) == list(range(10))
+        await nothing_left(post)
+    assert [len(parcel.notices) for parcel in post.carrier.parcels] == [4, 4, 2]
+
+
+async def test_batch_that_failed_stays_together() -> None:
+    post = Post()
+    await post.subscribe("q", A, batch=10, _retry_policy=ONCE_MORE)
+    await post.post("q", 1, 2)
+    post.carrier.outcomes[A] = [LATER, DELIVERED]
+    async with dispatching(post):
+        await post.delivered(1)
+        await post.post("q", 3)
+        await post.settled()
+        await post.pass_time(10)
+        await post.delivered(3)
+    assert [len(parcel.notices) for parcel in post.carrier.parcels] == [2, 2, 1]
+    assert post.carrier.parcels[0].id == post.carrier.parcels[1].id
+    assert post.carrier.to(A) == [1, 2, 1, 2, 3]
+
+
+async def test_series_of_a_subscription_that_went_goes_too() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, ordered=True, _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[A] = [LATER]
+    async with dispatching(post):
+        await post.post("q", 1, 2, 3)
+        await post.delivered(1)
+        await post.call("subscriptions.delete", queue="q", subscription_id=id_)
+        await post.pass_time(10)
+        await nothing_left(post)
+    assert post.carrier.to(A) == [1]
+
+
+async def test_process_that_dies_while_it_serves_leaves_the_rest_to_others() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True)
+    post.carrier.hanging.add(A)
+    dispatcher = post.dispatcher()
+    dispatcher.start()
+    await post.post("q", 1, 2)
+    await until(lambda: post.carrier.parcels)
+    await post.post("q", 3)
+    await crash(post, dispatcher)
+    post.carrier.hanging.clear()
+    async with dispatching(post):
+        await post.pass_time(LEASE_SECONDS)
+        await post.pass_time(LEASE_SECONDS)
+        await until(lambda: len(post.carrier.to(A)) >= 4)
+        await post.settled()
+        await post.pass_time(LEASE_SECONDS)
+        await nothing_left(post)
+    assert post.carrier.to(A) == [1, 1, 2, 3]
+
+
+async def test_stopped_dispatcher_gives_its_turn_back_at_once() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True)
+    post.carrier.hanging.add(A)
+    await post.post("q", 1, 2)
+    async with dispatching(post):
+        await until(lambda: post.carrier.parcels)
+    post.carrier.hanging.clear()
+    async with dispatching(post):
+        await until(lambda: post.carrier.to(A) == [1, 1, 2])
+
+
+async def test_two_dispatchers_keep_the_order() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True)
+    for number in range(100):
+        await post.post("q", number)
+    async with dispatching(post), dispatching(post):
+        await post.delivered(100)
+    assert sorted(post.carrier.to(A)) == list(range(100))
+    assert post.carrier.most_at_once[A] == 1
+
+
+async def test_nothing_of_a_series_is_lost_while_the_store_fails() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, ordered=True)
+    await post.post("q", 1, 2, 3)
+    for verb in ("append", "claim", "page", "delete"):
+        stage.messages.fail_once(verb)
+    async with dispatching(post):
+        await until(lambda: post.carrier.to(A)[-1:] == [3])
+        await post.settled()
+    assert sorted(set(post.carrier.to(A))) == [1, 2, 3]
