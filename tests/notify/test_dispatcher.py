@@ -483,6 +483,61 @@ async def test_nothing_is_lost_while_the_store_fails(verb: str) -> None:
     assert await post.pending() == (0, 0)
 
 
+async def test_note_that_cannot_be_taken_away_holds_up_no_other_delivery() -> None:
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("nobody", A)
+    await post.post("nobody", 1)
+    await post.call("subscriptions.delete", queue="nobody", subscription_id=id_)
+    await post.subscribe("q", B)
+    await post.post("q", 2)
+    stage.messages.fail_once("unmark")
+    async with dispatching(post):
+        await post.delivered(1)
+        assert await post.pending() == (0, 0)
+    assert post.carrier.to(B) == [2]
+
+
+async def test_fault_with_one_job_comes_back_and_holds_up_no_other() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A)
+    await post.subscribe("other", B)
+    await post.post("q", 1)
+    await post.post("other", 2)
+
+    async def fault() -> None:
+        raise RuntimeError("a record that cannot be read")
+
+    stage.documents.before("scan", fault)
+    async with dispatching(post):
+        await post.delivered(1)
+        assert post.carrier.to(B) == [2]
+        await post.pass_time(LEASE_SECONDS)
+        await post.delivered(2)
+    assert post.carrier.to(A) == [1]
+    assert await post.pending() == (0, 0)
+
+
+async def test_fault_of_the_store_keeps_nothing_else_from_being_written() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, _retry_policy=ONCE_MORE)
+    await post.subscribe("q", B)
+    post.carrier.outcomes[A] = [LATER]
+    await post.post("q", 1)
+    await post.subscribe("other", B)
+    await post.post("other", 2)
+
+    async def fault() -> None:
+        raise RuntimeError("not to be explained")
+
+    stage.messages.before("append", fault)
+    async with dispatching(post):
+        await until(lambda: len(post.carrier.parcels) == 3)
+        await until(lambda: "delete" in stage.messages.calls)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 async def test_post_is_not_acknowledged_unless_message_and_job_are_stored(failing: int) -> None:
     stage = Stage()

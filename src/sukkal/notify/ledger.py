@@ -114,17 +114,24 @@ class Ledger:
         """Write what ends, for as long as the task lives."""
         while True:
             await self._written_to.wait()
-            self._written_to.clear()
-            while self._parked:
-                batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
-                with _forsaking(work for _, _, work in batch):
-                    await self._park(batch)
-            while self._over:
-                works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
-                with _forsaking(works):
-                    await self._delete(works)
-            if not self._written_to.is_set():
-                self._idle.set()
+            try:
+                self._written_to.clear()
+                await self._write_all()
+                if not self._written_to.is_set():
+                    self._idle.set()
+            except BaseException:
+                self._written_to.set()  # there may be more than what the fault is about
+                raise
+
+    async def _write_all(self) -> None:
+        while self._parked:
+            batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
+            with forsaking(work for _, _, work in batch):
+                await self._park(batch)
+        while self._over:
+            works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
+            with forsaking(works):
+                await self._delete(works)
 
     async def _park(self, batch: list[tuple[Parked, float, Work]]) -> None:
         rows = [(parked, due) for parked, due, _ in batch]
@@ -191,8 +198,8 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def _forsaking(works: Iterable[Work]) -> Iterator[None]:
-    """Have works lapse that a fault keeps from being written."""
+def forsaking(works: Iterable[Work]) -> Iterator[None]:
+    """Have works lapse that a fault keeps from their end: renewed, they would stay where they are."""
     try:
         yield
     except BaseException:
