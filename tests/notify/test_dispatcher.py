@@ -382,6 +382,17 @@ async def test_host_that_was_closed_is_tried_later_and_that_is_no_attempt() -> N
     assert {parcel.attempt for parcel in post.carrier.parcels if parcel.notices} == {0, 1}
 
 
+async def test_host_is_not_closed_for_what_it_says_of_one_recipient() -> None:
+    post = Post()
+    await post.subscribe("q", A, _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[A] = [Outcome(Result.RETRY, "mailbox busy", reached=True)]
+    async with dispatching(post, failures=2) as dispatcher:
+        for number in range(8):
+            await post.post("q", number)
+        await post.delivered(8)
+        assert dispatcher._hosts.closed == 0
+
+
 async def test_delivery_that_cannot_be_tried_for_days_is_given_up() -> None:
     post = Post()
     options = {"_dead_letter_queue": "dead", "_retry_policy": ONCE_MORE}
@@ -678,6 +689,28 @@ async def test_replay_that_failed_half_way_is_repeated() -> None:
     await post.call("subscriptions.replay", queue="q", subscription_id=id_)
     assert await post.pending() == (0, 1)
     assert await post.listed("dead") == []
+
+
+async def test_failure_of_what_is_sent_again_does_not_go_with_the_letter_it_came_from() -> None:
+    """It fails once more, before the replay has come to delete the first letter."""
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [NEVER]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered == 1)
+        await post.settled()
+        for round_ in range(2, 5):
+            gate = stage.messages.hold_before("delete")
+            replay = asyncio.create_task(post.call("subscriptions.replay", queue="q", subscription_id=id_))
+            await gate.reached()
+            await until(lambda round_=round_: post.service.figures.deliveries_dead_lettered == round_)
+            gate.open()
+            assert (await replay).replayed == 1
+            await post.settled()
+            (letter,) = bodies(await post.listed("dead"))
+            assert letter["notification"]["body"] == 1
 
 
 async def test_replay_of_a_subscription_that_is_not_there_is_an_error() -> None:

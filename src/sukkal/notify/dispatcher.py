@@ -407,7 +407,8 @@ class Dispatcher:
             except Exception:  # a fault of ours is not the receiver's, and should not lose what is for it
                 log.exception("deliveries: a deliverer failed")
                 outcome = Outcome(Result.RETRY, "a fault of the service")
-            self._hosts.report(host, outcome.result is not Result.RETRY, self._clock.now())
+            works = outcome.reached or outcome.result is not Result.RETRY
+            self._hosts.report(host, works, self._clock.now())
             return outcome
 
     # --- one series ----------------------------------------------------------------------------------
