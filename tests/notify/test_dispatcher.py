@@ -278,6 +278,23 @@ async def test_receiver_that_is_gone_is_unsubscribed() -> None:
     assert len(post.carrier.parcels) == 1
 
 
+async def test_receiver_that_is_gone_takes_nobody_along_who_came_in_its_place() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A)
+    post.carrier.outcomes[A] = [GONE]
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.carrier.parcels)
+        document = {"subscriber": B}
+        await post.call("subscriptions.update", queue="q", subscription_id=id_, document=document)
+        answers.set()
+        await post.settled()
+        await post.post("q", 2)
+        await post.delivered(2)
+    assert post.carrier.to(B) == [2]
+
+
 async def test_parked_delivery_of_a_subscription_that_went_is_dropped() -> None:
     post = Post()
     id_ = await post.subscribe("q", A, _retry_policy=ONCE_MORE, _dead_letter_queue="dead")

@@ -528,11 +528,18 @@ class Dispatcher:
             lambda: self._recipients.bury(parked, subscription, notification, outcome.reason, now=now)
         )
         if outcome.result is Result.GONE:
-            await insist(lambda: self._recipients.forget(parked.key, subscription.id, now=now))
+            await self._unsubscribe(parked.key, subscription)
         if buried:
             self._figures.deliveries_dead_lettered += 1
         else:
             self._figures.deliveries_dropped += 1
+
+    async def _unsubscribe(self, key: QueueKey, subscription: Subscription) -> None:
+        """Delete it, unless it has got another subscriber meanwhile, who said nothing."""
+        now = self._clock.now()
+        there = await insist(partial(self._recipients.find, key, subscription.id, now=now))
+        if there is not None and there.subscriber == subscription.subscriber:
+            await insist(partial(self._recipients.forget, key, subscription.id, now=now))
 
 
 def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscription) -> Parcel:

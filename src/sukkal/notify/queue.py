@@ -87,8 +87,8 @@ class OtherQueue:
 def _hops(body: Raw) -> int:
     """How many queues a message came through before it came to this one.
 
-    A dead letter came through those that what failed came through: else one that leads back to where it failed
-    would do so for ever, and become more each time.
+    A dead letter came through those that what failed came through: else one that leads back to where it
+    failed would do so for ever, and become more each time.
     """
     try:
         forwarded = _read_forwarded(body)
