@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from core.world import Stage, bodies
+from hand_clock import others_go_on
 from msgspec.structs import replace
 from until import PATIENCE, until
 
@@ -15,6 +16,7 @@ from sukkal.core.deliveries import JOBS, PARKED
 from sukkal.core.signing import Signer
 from sukkal.errors import NotFound
 from sukkal.model import Lease
+from sukkal.notify import dispatcher
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
@@ -408,6 +410,46 @@ async def test_host_is_not_closed_for_what_it_says_of_one_recipient() -> None:
             await post.post("q", number)
         await post.delivered(8)
         assert dispatcher._hosts.closed == 0
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_OPEN", 20), ("MOST_BYTES", 2000)])
+async def test_much_for_a_closed_host_finds_its_way_into_the_store(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is tried, so no end of an attempt makes room; writing does."""
+    monkeypatch.setattr(dispatcher, limit, most)
+    post = Post()
+    await post.subscribe("q", A)
+    await post.subscribe("other", B)
+    post.carrier.outcomes[A] = [LATER]
+    async with dispatching(post, failures=1) as closing:
+        await post.post("q", "closes it")
+        await post.delivered(1)
+        assert closing._hosts.closed == 1
+        for _ in range(10):
+            await post.post("q", *range(20))
+        await post.settled()
+        assert await post.pending() == (0, 201)
+        await post.post("other", 1)
+        await until(lambda: post.carrier.to(B) == [1])
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_OPEN", 5), ("MOST_BYTES", 500)])
+async def test_no_more_is_in_memory_than_there_is_room_for(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, limit, most)
+    post = Post()
+    await post.subscribe("q", A)
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    await post.post("q", *("x" * 100 for _ in range(20)))
+    async with dispatching(post, per_host=100) as bounded:
+        await until(lambda: post.carrier.parcels)
+        await others_go_on()
+        assert bounded.open <= 5
+        answers.set()
+        await post.delivered(20)
+    assert await post.pending() == (0, 0)
 
 
 async def test_delivery_that_cannot_be_tried_for_days_is_given_up() -> None:

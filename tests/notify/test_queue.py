@@ -64,7 +64,7 @@ async def test_circle_of_queues_comes_to_an_end() -> None:
 
 
 async def test_circle_by_way_of_dead_letters_comes_to_an_end() -> None:
-    """What fails goes to a queue of dead letters, which tells the queue it came from; there it fails again."""
+    """What fails goes to a queue of dead letters, which tells the queue it came from, and so on."""
     world = World()
     notice, hops = NOTICE, 0
     while True:

@@ -100,6 +100,11 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
         return QueueKey(self.project, self.queue)
 
     @property
+    def size(self) -> int:
+        """Bytes of what is to be delivered."""
+        return len(self.message.body if self.message is not None else self.text)
+
+    @property
     def letter(self) -> str:
         """The id of its dead letter, should there be one. That of a replayed one is another."""
         return delivery_id(self.id, "replayed") if self.replayed else self.id

@@ -67,7 +67,8 @@ from sukkal.wire.bodies import as_json
 
 log = logging.getLogger(__name__)
 
-MOST_OPEN = 8192  # deliveries tried or about to be, in memory at once
+MOST_OPEN = 8192  # deliveries tried, about to be or about to be parked, in memory at once
+MOST_BYTES = 64 * 1024 * 1024  # of these
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
@@ -103,11 +104,12 @@ class Dispatcher:
         self._new_id = new_id
         self._figures = figures
         self._chance = chance
-        self._ledger = Ledger(deliveries, clock)
+        self._room = asyncio.Event()
+        self._ledger = Ledger(deliveries, clock, self._room.set)
         self._matches = None if compile_filter is None else _remembering(compile_filter)
         self._routes: dict[str, tuple[Deliverer | None, str]] = {}
         self._tries: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._tried_bytes = 0  # what these deliver
         self._stopping = False
         self._asleep = 0  # of those who take up more
         self._places: list[Place] = []  # where it waits for more
@@ -205,7 +207,10 @@ class Dispatcher:
         return self._stopping or self._deliveries.stopped
 
     async def _have_room(self) -> None:
-        while len(self._tries) + self._ledger.unwritten >= MOST_OPEN and not self._stopping:
+        while not self._stopping and (
+            len(self._tries) + self._ledger.unwritten >= MOST_OPEN
+            or self._tried_bytes + self._ledger.unwritten_bytes >= MOST_BYTES
+        ):
             self._room.clear()
             await self._room.wait()
 
@@ -326,15 +331,18 @@ class Dispatcher:
             if delay is not None and now - parked.since < LONGEST_LIFE:
                 self._wait_for_host(work, parked, delay)
                 return
-        self._start(work, self._try(work, parked, subscription, notification, deliverer, host))
+        attempt = self._try(work, parked, subscription, notification, deliverer, host)
+        self._start(work, attempt, len(notification))
 
-    def _start(self, work: Work, attempt: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Work, attempt: Coroutine[Any, Any, None], size: int = 0) -> None:
         task = asyncio.create_task(attempt)
         self._tries.add(task)
-        task.add_done_callback(partial(self._tried, work))
+        self._tried_bytes += size
+        task.add_done_callback(partial(self._tried, work, size))
 
-    def _tried(self, work: Work, task: asyncio.Task[None]) -> None:
+    def _tried(self, work: Work, size: int, task: asyncio.Task[None]) -> None:
         self._tries.discard(task)
+        self._tried_bytes -= size
         self._room.set()
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("deliveries: a fault; it comes back when its lease lapses", exc_info=fault)
