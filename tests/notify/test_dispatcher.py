@@ -452,6 +452,25 @@ async def test_no_more_is_in_memory_than_there_is_room_for(
     assert await post.pending() == (0, 0)
 
 
+async def test_old_messages_do_not_wait_for_their_age_when_the_line_is_full() -> None:
+    """Nothing was delivered for a day; now there is more than a host takes at once."""
+    post = Post()
+    await post.call("subscriptions.create", queue="q", subscriber=A, options={}, ttl=10 * 86400)
+    await post.post("q", *range(20), ttl=86400 * 2)
+    await post.pass_time(86400)
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    async with dispatching(post, line=4):
+        await until(lambda: post.carrier.parcels)
+        await others_go_on()
+        assert len(post.carrier.parcels) < 20
+        answers.set()
+        await post.settled()
+        for _ in range(6):
+            await post.pass_time(2)
+            await post.settled()
+    assert sorted(post.carrier.to(A)) == list(range(20))
+
+
 async def test_delivery_that_cannot_be_tried_for_days_is_given_up() -> None:
     post = Post()
     options = {"_dead_letter_queue": "dead", "_retry_policy": ONCE_MORE}

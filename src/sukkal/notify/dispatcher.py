@@ -74,6 +74,7 @@ PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
+SERIES_SECONDS = 60.0  # before a whole series is looked at again that waits for its host, unless it is closed
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
@@ -360,14 +361,17 @@ class Dispatcher:
 
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
         """Park without an attempt."""
-        self._park(work, parked, self._after(parked, delay))
+        self._park(work, parked, self._after(parked, delay, 2.0 ** min(parked.parkings, 20)))
 
-    def _after(self, parked: Parked, delay: float) -> float:
-        """When to ask for a host again: after half the time it has waited, so that long lines move little."""
+    def _after(self, parked: Parked, delay: float, longest: float) -> float:
+        """When to ask for a host again: after half the time it has waited, so that long lines move little.
+
+        That is bounded, for what is old may have waited for something else: for this service to be started.
+        """
         now = self._clock.now()
         if delay > LINE_SECONDS:  # it is closed, and all who wait would come back together again and again
             delay = max(delay, CLOSED_SECONDS)
-        wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
+        wait = min(max(delay, min((now - parked.since) / 2, longest)), LONGEST_WAIT)
         return now + wait * (1 + SPREAD * self._chance())
 
     def _park(self, work: Work, parked: Parked, due: float) -> None:
@@ -488,12 +492,12 @@ class Dispatcher:
             now = self._clock.now()
             delay = self._hosts.delay(host, first.project, now)
             if delay is not None and now - first.since < LONGEST_LIFE:
-                return self._after(first, delay), first.attempts
+                return self._after(first, delay, SERIES_SECONDS), first.attempts
             id_ = first.id if len(rows) == 1 else delivery_id(first.id, rows[-1].id)
             try:
                 outcome = await self._deliver(_parcel(id_, notices, first, subscription), deliverer, host)
             except Closed as closed:
-                return self._after(first, closed.delay), first.attempts
+                return self._after(first, closed.delay, SERIES_SECONDS), first.attempts
         if outcome.result is Result.DELIVERED:
             self._figures.delivered += len(rows)
             return None, 0
