@@ -40,6 +40,7 @@ class Carrier:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.parcels: list[Parcel] = []
         self.hanging: set[str] = set()  # subscribers that answer nothing
+        self.pausing: dict[str, asyncio.Event] = {}  # subscribers that answer nothing before this
         self.closed = False
         self.most_at_once: Counter[str] = Counter()  # attempts under way, by subscriber
         self._at_once: Counter[str] = Counter()
@@ -64,6 +65,8 @@ class Carrier:
     async def _outcome(self, subscriber: str) -> Outcome:
         if subscriber in self.hanging:
             await asyncio.Event().wait()
+        if subscriber in self.pausing:
+            await self.pausing[subscriber].wait()
         outcomes = self.outcomes.get(subscriber, [DELIVERED])
         return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
 
