@@ -246,6 +246,10 @@ def _delivering(
     checks: dict[str, Check] = {}
     service = _service(settings, stores, clock, checks, spans)
     made = outside.deliverers(settings, service.forward, clock)
+    if spans is not None:
+        from sukkal.traces.deliveries import traced  # slow to import, and an extra
+
+        made = traced(made, spans)
     checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
     return service, _dispatcher(settings, service, made, clock)
 
