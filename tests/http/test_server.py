@@ -7,13 +7,14 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from until import until
 
 import sukkal.server
 from sukkal.http.answer import EXCHANGE
-from sukkal.http.server import KEEP_ALIVE, MOST_AHEAD, Server
+from sukkal.http.server import KEEP_ALIVE, LONGEST_HEAD, MOST_AHEAD, Server
 
 BIG = b"x" * (8 << 20)  # more than the buffers of both ends hold
 
@@ -229,6 +230,26 @@ async def test_refusal_of_an_announced_body_ends_the_connection(server: tuple[Se
         head, body = await answer(reader)
         assert body == b"/refused"
         assert b"connection: close" in head
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    "sent, title",
+    [
+        (b"GET / HTTP/1.1\r\nX-Long: " + b"a" * LONGEST_HEAD, "431 Request Header Fields Too Large"),
+        (b"no request\r\n\r\n", "400 Bad Request"),
+    ],
+)
+async def test_refusals_ahead_of_the_application_are_answers_like_others(
+    server: tuple[Server, int], sent: bytes, title: str
+) -> None:
+    async with connected(server[1]) as (reader, writer):
+        writer.write(sent)
+        head, body = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 " + title.encode())
+        assert b"\r\nx-openstack-request-id: req-" in head
+        assert b"\r\nconnection: close\r\n" in head
+        assert msgspec.json.decode(body)["title"] == title
         assert await reader.read() == b""
 
 

@@ -15,23 +15,22 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import httptools
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from sukkal.http.answer import CLOSE, EXCHANGE
+from sukkal.http.answer import CLOSE, EXCHANGE, Answer
+from sukkal.wire.identity import RequestIds
 
 TICKS = 10  # of uvicorn, a tenth of a second each, between looks for idle connections
 KEEP_ALIVE = 75  # seconds a connection may be idle, also in the midst of a request
 LONGEST_HEAD = 64 * 1024  # bytes of a request line and its headers
 MOST_AHEAD = 8  # requests of a connection that are read while an earlier one is under way
 
-_HEAD_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-    b"connection: close\r\ncontent-length: 105\r\n\r\n"
-    b'{"title":"431 Request Header Fields Too Large",'
-    b'"description":"Request line and headers may have 64 KiB."}'
-)
+_HEAD_TOO_LONG = "Request line and headers may have 64 KiB."
+_UNREADABLE = "This is no HTTP/1.1 request that could be read."
+_TOO_SOON = "A WebSocket cannot be opened before earlier requests are answered."
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +191,7 @@ class _Protocol(HttpToolsProtocol):
     """One connection. It is noted when data last came, instead of setting a timer after each request."""
 
     outbox = _Outbox()
+    request_ids = RequestIds()
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
     _upgrading = False  # the request that came last asks for a WebSocket
@@ -221,7 +221,7 @@ class _Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse(400, _UNREADABLE)
         except httptools.HttpParserUpgrade:
             if self._upgrading:
                 self.handle_websocket_upgrade()
@@ -233,8 +233,17 @@ class _Protocol(HttpToolsProtocol):
             return
         self._head += len(data)
         if self._head > LONGEST_HEAD and not self.transport.is_closing():
-            self.transport.write(_HEAD_TOO_LONG)
-            self.transport.close()
+            self._refuse(431, _HEAD_TOO_LONG)
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Answer what does not get as far as the application; nothing more can be read."""
+        title = STATUS_LINE[status][len(b"HTTP/1.1 ") :].strip().decode()
+        document = msgspec.json.encode({"title": title, "description": why})
+        head = Answer(status, document, CLOSE).head(self.request_ids.next())
+        self.transport.write(
+            b"%b%b%b\r\n%b" % (STATUS_LINE[status], _lines(self.server_state.default_headers), head, document)
+        )
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -299,7 +308,7 @@ class _Protocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over: what it sends from now on is the WebSocket's."""
         if self.working:  # replies would come before the answer to an earlier request
-            self.send_400_response("A WebSocket cannot be opened before earlier requests are answered.")
+            self._refuse(400, _TOO_SOON)
             return
         self._upgraded = True
         super().handle_websocket_upgrade()
