@@ -206,20 +206,20 @@ class Dialer:
 
 
 async def _facts(link: Link) -> _Facts:
-    names = (b"appendonly", b"appendfsync", b"maxmemory-policy", b"aof-load-truncated")
+    names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
     asked = [command(b"CONFIG", b"GET", name) for name in names]
-    *answers, role = await asyncio.gather(
-        *[_unless_refused(link, each) for each in (*asked, command(b"ROLE"))]
-    )
+    further = (command(b"CONFIG", b"GET", b"aof-load-truncated"), command(b"ROLE"))
+    *answers, torn, role = await asyncio.gather(*[_unless_refused(link, each) for each in (*asked, *further)])
     replicas = 0 if role is None else len(role[2])
     try:
-        appendonly, appendfsync, policy, torn = [
+        appendonly, appendfsync, policy = [
             answer[name].decode() for answer, name in zip(answers, names, strict=True)
         ]
     except (TypeError, KeyError):
         return _Facts(replicas=replicas)
     log_is = appendfsync if appendonly == "yes" else "off"
-    return _Facts(appendfsync=log_is, policy=policy, takes_torn=torn == "yes", replicas=replicas)
+    takes_torn = (torn or {}).get(b"aof-load-truncated") == b"yes"
+    return _Facts(appendfsync=log_is, policy=policy, takes_torn=takes_torn, replicas=replicas)
 
 
 async def _unless_refused(link: Link, packed: bytes) -> Reply:
