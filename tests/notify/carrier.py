@@ -14,7 +14,7 @@ from until import until
 from sukkal.core.filters import compile_filter
 from sukkal.core.ids import Mint
 from sukkal.model import QueueKey
-from sukkal.notify.deliverer import Outcome, Parcel, Result
+from sukkal.notify.deliverer import Deliverer, Outcome, Parcel, Result
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend
@@ -40,6 +40,7 @@ class Carrier:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.parcels: list[Parcel] = []
         self.hanging: set[str] = set()  # subscribers that answer nothing
+        self.pausing: dict[str, asyncio.Event] = {}  # subscribers that answer nothing before this
         self.closed = False
         self.most_at_once: Counter[str] = Counter()  # attempts under way, by subscriber
         self._at_once: Counter[str] = Counter()
@@ -64,6 +65,8 @@ class Carrier:
     async def _outcome(self, subscriber: str) -> Outcome:
         if subscriber in self.hanging:
             await asyncio.Event().wait()
+        if subscriber in self.pausing:
+            await self.pausing[subscriber].wait()
         outcomes = self.outcomes.get(subscriber, [DELIVERED])
         return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
 
@@ -82,6 +85,7 @@ class Post(World):
     def __init__(self, backend: Backend | None = None, **options: Any) -> None:
         super().__init__(backend, subscriber_types=("http",), **options)
         self.carrier = Carrier()
+        self.deliverers: dict[str, Deliverer] = {"http": self.carrier}
         self.dispatchers: list[Dispatcher] = []
 
     def dispatcher(self, **limits: int) -> Dispatcher:
@@ -89,7 +93,7 @@ class Post(World):
         made = Dispatcher(
             self.service.deliveries,
             self.service.recipients,
-            {"http": self.carrier},
+            self.deliverers,
             Hosts(**limits),
             self.clock,
             Mint(),

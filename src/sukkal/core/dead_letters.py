@@ -42,6 +42,7 @@ class DeadLetters:
         if letters is None:
             return r.Replayed(replayed=0)
         marker, replayed = request.marker, 0
+        failing = set[str]()  # letters that these deliveries make if they fail at once
         for _ in range(0, MOST_READ, READ_AT_ONCE):
             page = await self._store.page(letters, view=View(), after=marker, limit=READ_AT_ONCE, now=now)
             if not page:
@@ -50,9 +51,11 @@ class DeadLetters:
             again = [
                 (letter.id, parked)
                 for letter in page
-                if (parked := self._parked(key, subscription.id, letter, now)) is not None
+                if letter.id not in failing
+                and (parked := self._parked(key, subscription.id, letter, now)) is not None
             ]
             if again:
+                failing.update(parked.letter for _, parked in again)
                 await self._deliveries.park([(parked, now) for _, parked in again], now=now)
                 ids = [id_ for id_, _ in again]
                 replayed += len(await self._store.delete(letters, ids, holder=UNCLAIMED, now=now))
@@ -77,4 +80,5 @@ class DeadLetters:
             subscription=subscription,
             since=now,
             text=self._cipher.seal(text, letter.id) if is_sealed(letter.body) else text,
+            replayed=True,
         )

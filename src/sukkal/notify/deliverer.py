@@ -22,6 +22,7 @@ class Outcome(Struct, frozen=True):
     result: Result
     reason: str = ""  # for people, when it was not delivered
     retry_after: float | None = None  # seconds the subscriber asked to be left alone
+    reached: bool = False  # of a RETRY: the host works, and others may be delivered to there
 
 
 class Parcel(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
     notices: list[bytes]  # JSON objects; more than one only where batching was asked for
     created: float  # s since epoch
     attempt: int  # 0 for the first
+    traces: list[bytes] = []  # that its messages were posted in, of those posted in one
+    traceparent: str = ""  # of the span this attempt is, as W3C writes it; empty when nobody traces it
 
 
 class Deliverer(Protocol):

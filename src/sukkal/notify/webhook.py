@@ -12,6 +12,7 @@ from sukkal.notify.signature import signature
 from sukkal.notify.target import Targets
 
 PLACEHOLDER = '"$zaqar_message$"'  # quotes included
+MOST_REPEATED = 4 * 1024 * 1024  # bytes that a notification may take up beside its first place in a template
 LONGEST_WAIT = 24 * 3600.0  # seconds a receiver may ask for
 
 # Refusals that are over some time: request timeout, too early, too many requests.
@@ -53,6 +54,8 @@ class Webhook:
         except Invalid as exc:
             return Outcome(Result.FAILED, exc.message)
         ours = {"webhook-id": parcel.id, "webhook-timestamp": str(int(now)), **more}
+        if parcel.traceparent:
+            ours["traceparent"] = parcel.traceparent
         if keys:
             ours["webhook-signature"] = signature(keys, parcel.id, int(now), body)
         headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
@@ -79,6 +82,9 @@ def content(notices: Sequence[bytes], options: Mapping[str, Any]) -> bytes:
     template = options.get("post_data")
     if not isinstance(template, str) or not template:
         return told
+    # A template of some kilobytes has room for thousands of them: more than this process has memory for.
+    if (template.count(PLACEHOLDER) - 1) * len(told) > MOST_REPEATED:
+        raise Invalid("options.post_data repeats the notification too often.")
     try:
         return template.encode().replace(PLACEHOLDER.encode(), told)
     except UnicodeEncodeError as exc:
