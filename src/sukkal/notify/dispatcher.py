@@ -63,7 +63,7 @@ from sukkal.notify.ledger import (
 from sukkal.notify.notice import render
 from sukkal.notify.retry import LONGEST_LIFE, LONGEST_WAIT, SPREAD, chosen
 from sukkal.tally import Figures
-from sukkal.wire.bodies import as_json
+from sukkal.wire.bodies import as_json, trace_of
 
 log = logging.getLogger(__name__)
 
@@ -395,7 +395,7 @@ class Dispatcher:
             if deliverer is None:
                 outcome = Outcome(Result.FAILED, NOBODY)
             else:
-                parcel = _parcel(parked.id, [notification], parked, subscription)
+                parcel = _parcel(parked.id, [notification], [parked], subscription)
                 outcome = await self._deliver(parcel, deliverer, host)
         except Closed as closed:
             self._wait_for_host(work, parked, closed.delay)
@@ -500,7 +500,7 @@ class Dispatcher:
                 return self._after(first, delay, SERIES_SECONDS), first.attempts
             id_ = first.id if len(rows) == 1 else delivery_id(first.id, rows[-1].id)
             try:
-                outcome = await self._deliver(_parcel(id_, notices, first, subscription), deliverer, host)
+                outcome = await self._deliver(_parcel(id_, notices, rows, subscription), deliverer, host)
             except Closed as closed:
                 return self._after(first, closed.delay, SERIES_SECONDS), first.attempts
         if outcome.result is Result.DELIVERED:
@@ -559,7 +559,9 @@ class Dispatcher:
             await insist(partial(self._recipients.forget, key, subscription.id, now=now))
 
 
-def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscription) -> Parcel:
+def _parcel(id_: str, notices: list[bytes], rows: list[Parked], subscription: Subscription) -> Parcel:
+    first = rows[0]
+    traces = [trace_of(row.message.body) for row in rows if row.message is not None]
     return Parcel(
         id=id_,
         project=first.project,
@@ -567,6 +569,7 @@ def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscri
         notices=notices,
         created=first.since,
         attempt=first.attempts,
+        traces=[trace for trace in traces if trace],
     )
 
 
