@@ -72,6 +72,7 @@ MOST_BYTES = 64 * 1024 * 1024  # of these
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
+STRIDE = 32  # deliveries begun without a pause
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 SERIES_SECONDS = 60.0  # before a whole series is looked at again that waits for its host, unless it is closed
@@ -111,6 +112,7 @@ class Dispatcher:
         self._routes: dict[str, tuple[Deliverer | None, str]] = {}
         self._tries: set[asyncio.Task[None]] = set()
         self._tried_bytes = 0  # what these deliver
+        self._handed_out = 0
         self._stopping = False
         self._asleep = 0  # of those who take up more
         self._places: list[Place] = []  # where it waits for more
@@ -208,6 +210,9 @@ class Dispatcher:
         return self._stopping or self._deliveries.stopped
 
     async def _have_room(self) -> None:
+        self._handed_out += 1
+        if self._handed_out % STRIDE == 0:  # those begun get in line, where others see how long it is
+            await asyncio.sleep(0)
         while not self._stopping and (
             len(self._tries) + self._ledger.unwritten >= MOST_OPEN
             or self._tried_bytes + self._ledger.unwritten_bytes >= MOST_BYTES
