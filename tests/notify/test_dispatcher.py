@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from core.pooled import Stores
 from core.world import Stage, bodies
+from hand_clock import others_go_on
 from msgspec.structs import replace
 from until import PATIENCE, until
 
@@ -18,6 +20,7 @@ from sukkal.model import Lease
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
+from sukkal.stores.contract import Trait
 
 from .carrier import GONE, LATER, NEVER, ONCE_MORE, Post, crash, dispatching, key
 
@@ -500,6 +503,47 @@ async def test_post_is_not_acknowledged_unless_message_and_job_are_stored(failin
 
 async def _pass() -> None:
     pass
+
+
+async def test_store_that_keeps_no_order_gets_the_message_when_it_has_the_job() -> None:
+    stage = Stage()
+    stage.traits = stage.traits - {Trait.IN_ORDER}
+    post = Post(stage)
+    await post.subscribe("q", A)
+    await post.post("q", "known")
+    gate = stage.messages.hold_before("append")
+    stored = stage.messages.calls.count("append")
+    posting = asyncio.create_task(post.post("q", "after its job"))
+    await gate.reached()
+    await others_go_on()
+    assert stage.messages.calls.count("append") == stored + 1
+    assert bodies(await post.listed("q")) == ["known"]
+    gate.open()
+    await posting
+    assert bodies(await post.listed("q")) == ["known", "after its job"]
+    stage.messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "without a job")
+    assert bodies(await post.listed("q")) == ["known", "after its job"]
+    assert (await post.pending())[0] == 2
+
+
+async def test_message_in_a_pool_is_stored_when_the_services_own_store_has_its_job() -> None:
+    own = Stage()
+    post = Post(own, opener=(stores := Stores()))
+    await post.call("pools.put", pool="p", document={"uri": "test://p", "weight": 1})
+    await post.subscribe("q", A)
+    await post.post("q", "known")
+    own.messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "without a job")
+    assert bodies(await post.listed("q")) == ["known"]
+    stores.stages["test://p"].messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "told of, and not stored")
+    async with dispatching(post):
+        await post.delivered(2)
+    assert post.carrier.to(A) == ["known", "told of, and not stored"]
 
 
 async def test_parked_delivery_is_stored_before_what_it_came_from_is_deleted() -> None:
