@@ -92,13 +92,13 @@ class Server:
 
 def start_echo(log: Path) -> Server:
     """The bare app everything is compared with."""
-    port = _free_port()
+    port = free_port()
     return Server("echo", [sys.executable, str(_HERE / "echo.py"), "--port", str(port)], port, log)
 
 
 def start_sukkal(command: str, data: Path, log: Path, *options: str, patience: float = PATIENCE) -> Server:
     """Our service on a data directory, with everything else at its defaults but for `options`."""
-    port = _free_port()
+    port = free_port()
     where = ["serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
     return Server("sukkal", [*shlex.split(command), *where, *options], port, log, patience=patience)
 
@@ -119,7 +119,7 @@ def _answers(port: int, ping: bytes) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -137,7 +137,7 @@ class Redis:
 
     def __init__(self, program: str, directory: Path, *options: str) -> None:
         directory.mkdir()
-        self.port = _free_port()
+        self.port = free_port()
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
         command += ["--save", "", "--logfile", "log", "--auto-aof-rewrite-percentage", "0", *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)

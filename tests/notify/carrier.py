@@ -43,6 +43,7 @@ class Carrier:
         self.closed = False
         self.most_at_once: Counter[str] = Counter()  # attempts under way, by subscriber
         self._at_once: Counter[str] = Counter()
+        self._let_go = asyncio.Event()
 
     def check(self, subscriber: str) -> None:
         pass
@@ -63,9 +64,14 @@ class Carrier:
 
     async def _outcome(self, subscriber: str) -> Outcome:
         if subscriber in self.hanging:
-            await asyncio.Event().wait()
+            await self._let_go.wait()
         outcomes = self.outcomes.get(subscriber, [DELIVERED])
         return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+
+    def let_go(self) -> None:
+        """Answer those that hang."""
+        self.hanging = set()
+        self._let_go.set()
 
     async def close(self) -> None:
         self.closed = True

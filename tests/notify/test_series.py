@@ -165,3 +165,39 @@ async def test_nothing_of_a_series_is_lost_while_the_store_fails() -> None:
         await until(lambda: post.carrier.to(A)[-1:] == [3])
         await post.settled()
     assert sorted(set(post.carrier.to(A))) == [1, 2, 3]
+
+
+async def test_dead_letters_sent_again_take_their_turn() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, ordered=True, _dead_letter_queue="dead", _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[A] = [NEVER]
+    await post.post("q", 0, 1, 2)
+    async with dispatching(post):
+        await post.delivered(3)
+        post.carrier.outcomes[A] = [LATER, DELIVERED]
+        await post.post("q", 3)
+        await post.delivered(4)
+        await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+        await post.settled()
+        assert post.carrier.to(A) == [0, 1, 2, 3]
+        await post.pass_time(10)
+        await post.delivered(8)
+        assert post.carrier.to(A) == [0, 1, 2, 3, 3, 0, 1, 2]
+        await post.pass_time(LEASE_SECONDS)
+        await nothing_left(post)
+    assert post.carrier.most_at_once[A] == 1
+
+
+async def test_series_ends_with_its_subscription() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, ordered=True)
+    await post.subscribe("q", B)
+    post.carrier.hanging = {A}
+    await post.post("q", 0, 1, 2)
+    async with dispatching(post) as dispatcher:
+        await until(lambda: post.carrier.to(A) == [0] and len(post.carrier.to(B)) == 3)
+        await post.call("subscriptions.delete", queue="q", subscription_id=id_)
+        assert dispatcher.open == 1
+        post.carrier.let_go()
+        await nothing_left(post)
+    assert post.carrier.to(A) == [0]

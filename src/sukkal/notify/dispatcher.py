@@ -43,7 +43,7 @@ from sukkal.core.deliveries import (
     turn_queue,
 )
 from sukkal.core.recipients import Recipients
-from sukkal.core.subscribing import BATCH, FILTER, MOST_BATCHED, ORDERED
+from sukkal.core.subscribing import FILTER, parcel_size, wants_series
 from sukkal.core.waiting import Place
 from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription
@@ -63,6 +63,7 @@ PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
+DISABLED = "it has answered before that it is gone"
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
@@ -215,11 +216,10 @@ class Dispatcher:
         for work, (_, job) in zip(works, taken, strict=True):
             if job is None:
                 self._ledger.end(work)
-            elif audience := audiences[job.key]:
-                await self._hand_out(work, job, audience)
-            else:
-                await self._deliveries.unmark(job.key, job.note)
-                self._ledger.end(work)
+                continue
+            if all(each.gone is not None for each in audiences[job.key]):
+                await insist(partial(self._deliveries.unmark, job.key, job.note))
+            await self._hand_out(work, job, audiences[job.key])
         return len(taken)
 
     async def _hand_out(self, work: Work, job: Job, audience: Sequence[Subscription]) -> None:
@@ -234,6 +234,8 @@ class Dispatcher:
         for message, body in told:
             notification = render(_notice(job.key, message, body))
             for subscription in audience:
+                if subscription.gone is not None and subscription.gone < message.created:
+                    continue  # what came before is a failure
                 if not self._wants(subscription, body):
                     continue
                 parked = Parked(
@@ -311,7 +313,7 @@ class Dispatcher:
         work.left += 1
         now = self._clock.now()
         deliverer, host = self._route(subscription.subscriber)
-        if deliverer is not None:
+        if deliverer is not None and subscription.gone is None:
             delay = self._hosts.delay(host, parked.project, now)
             if delay is not None and now - parked.since < LONGEST_LIFE:
                 self._wait_for_host(work, parked, delay)
@@ -364,6 +366,10 @@ class Dispatcher:
         deliverer: Deliverer | None,
         host: str,
     ) -> None:
+        if subscription.gone is not None:
+            await self._give_up(parked, subscription, notification, Outcome(Result.FAILED, DISABLED))
+            self._ledger.end(work)
+            return
         try:
             if deliverer is None:
                 outcome = Outcome(Result.FAILED, NOBODY)
@@ -415,7 +421,7 @@ class Dispatcher:
                 due = await insist(partial(self._deliveries.turn_due, name, now=now))
                 continue
             (held,) = self._ledger.take(turn_queue(name), lease, [name])
-            due = await self._serve_turn(name, lease.id, turn, subscription)
+            due = await self._serve_turn(name, lease.id, turn, item, subscription)
             now = self._clock.now()
             ended = due is None and await insist(partial(self._deliveries.end_turn, name, lease.id, now=now))
             self._ledger.forget(held)  # but when this was cancelled: then it has to be given back
@@ -428,7 +434,7 @@ class Dispatcher:
             self._ledger.end(work)
 
     async def _serve_turn(
-        self, name: str, lease: str, turn: Turn, subscription: Subscription
+        self, name: str, lease: str, turn: Turn, item: Parked, subscription: Subscription
     ) -> float | None:
         """Deliver parcel after parcel; None when none is left, else when to try the next one again."""
         while True:
@@ -447,13 +453,20 @@ class Dispatcher:
                 return due
             await insist(partial(self._deliveries.done, name, ids, now=now))
             turn = Turn()
+            current = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
+            if current is None:
+                await insist(partial(self._deliveries.drop, name))
+                return None
+            subscription = current
 
     async def _bring(self, rows: list[Parked], subscription: Subscription) -> tuple[float | None, int]:
         """Try to deliver a parcel; when to try again, or None when it is over, and how often it was tried."""
         first = rows[0]
         notices = [self._notification(row) for row in rows]
         deliverer, host = self._route(subscription.subscriber)
-        if deliverer is None:
+        if subscription.gone is not None:
+            outcome = Outcome(Result.FAILED, DISABLED)
+        elif deliverer is None:
             outcome = Outcome(Result.FAILED, NOBODY)
         else:
             now = self._clock.now()
@@ -468,7 +481,8 @@ class Dispatcher:
         if outcome.result is Result.DELIVERED:
             self._figures.delivered += len(rows)
             return None, 0
-        rows = [replace(row, attempts=first.attempts + 1) for row in rows]
+        if subscription.gone is None:
+            rows = [replace(row, attempts=first.attempts + 1) for row in rows]
         if outcome.result is Result.RETRY:
             due = await self._next(rows[0], subscription, outcome)
             if due is not None:
@@ -507,7 +521,7 @@ class Dispatcher:
             lambda: self._recipients.bury(parked, subscription, notification, outcome.reason, now=now)
         )
         if outcome.result is Result.GONE:
-            await insist(lambda: self._recipients.forget(parked.key, subscription.id, now=now))
+            await insist(lambda: self._recipients.disable(parked.key, subscription, now=now))
         if buried:
             self._figures.deliveries_dead_lettered += 1
         else:
@@ -523,17 +537,6 @@ def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscri
         created=first.since,
         attempt=first.attempts,
     )
-
-
-def wants_series(subscription: Subscription) -> bool:
-    """Whether deliveries to it are made one after the other, in order."""
-    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
-
-
-def parcel_size(subscription: Subscription) -> int:
-    """How many messages may be brought to it at once."""
-    size = subscription.options.get(BATCH)
-    return min(max(size, 1), MOST_BATCHED) if isinstance(size, int) else 1
 
 
 def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:

@@ -28,7 +28,9 @@ class Trait(enum.StrEnum):
     AT_LEAST_ONCE = "AOD"
     HIGH_THROUGHPUT = "HIGH_THROUGHPUT"
     SHARED = "SHARED"  # several processes may use it at once
-    IN_ORDER = "IN_ORDER"  # of appends begun one after the other in one turn, none is kept without the ones before
+    IN_ORDER = (
+        "IN_ORDER"  # of appends begun one after the other in one turn, none is kept without the ones before
+    )
 
 
 class Messages(Protocol):

@@ -160,6 +160,5 @@ class Boxes:
 
     def _count(self) -> None:
         self.total, self.held = self._database.execute(
-            "SELECT coalesce(sum(total), 0), coalesce(sum(held), 0) FROM box"
-            " WHERE dead = 0 AND project <> ''"
+            "SELECT coalesce(sum(total), 0), coalesce(sum(held), 0) FROM box WHERE dead = 0 AND project <> ''"
         ).fetchone()
