@@ -7,8 +7,8 @@ Receivers are in this process. Prints one JSON object with the figures of one sc
 - `hanging`: messages come at a fixed rate to a queue with 100 receivers, first all well, then 20 of them
   hanging; `p99_ms` and `calm_p99_ms` of the 80 others, from the post, and their `ratio`
 - `post`: one connection posts by turns to a queue without and one with 10 receivers; `ratio` of the medians
-- `pending`: receivers answer every other delivery with a 503 and `Retry-After: 3600` until `--messages` of them
-  are parked; `mb` of memory that the server took for it at most, and the `cores` it keeps busy while they wait
+- `pending`: receivers answer every other delivery with a 503 and `Retry-After: 3600` until `--messages` are
+  parked; `mb` of memory that the server took for it at most, and the `cores` it keeps busy while they wait
 """
 
 import argparse
