@@ -138,6 +138,7 @@ def main() -> None:
         with fresh() as directory:
             asyncio.run(work(asked.work, asked.rounds, pooled=asked.pooled, directory=directory))
         return
+    instructions("post", 1, pooled=True)  # so that no run that counts has to compile what was edited
     print("| requests | direct | in a pool | more |\n| --- | --- | --- | --- |")
     for what, label in (("post", "post"), ("cycle", "post, claim, delete")):
         few, many = ROUNDS

@@ -9,16 +9,18 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # tests share modules; importlib mode adds no folder by itself
 
+import redis_servers
+import sql_servers
 from http_caller import Caller
-from redis_servers import SHARED
 from server_process import ServerPool, ServerProcess
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_redis_left_behind() -> Iterator[None]:
-    """End the server that stores share, if some test has started it."""
+def no_server_left_behind() -> Iterator[None]:
+    """End the servers that stores share, if some test has started them."""
     yield
-    SHARED.stop()
+    redis_servers.SHARED.stop()
+    sql_servers.SHARED.stop()
 
 
 @pytest.fixture(scope="session")

@@ -75,3 +75,20 @@ async def test_line_that_says_itself_whom_it_is_about_is_left_alone(lines: Lines
     await World(stage).post("orders", 1)
     assert lines.only["request_id"] == "req-other"
     assert "operation" not in lines.only
+
+
+def test_traceback_shows_no_values(caplog: pytest.LogCaptureFixture) -> None:
+    """A password is among them when a store cannot be opened."""
+
+    def connect(password: str) -> None:
+        raise OSError("nobody is there")
+
+    for form in ("console", "json"):
+        try:
+            connect("sec" + "ret")
+        except OSError:
+            log.exception("it failed")
+        told = logs.formatter(form).format(caplog.records[-1])
+        assert "nobody is there" in told
+        assert "Traceback" in told
+        assert "secret" not in told

@@ -12,7 +12,7 @@ from sukkal.core.cipher import Cipher, WrongKey, proven
 from sukkal.errors import BadStoreURI, StoreInUse, StoreUnavailable
 from sukkal.model import without_credentials
 from sukkal.stores.contract import Trait
-from sukkal.stores.registry import inspect, open_backend
+from sukkal.stores.registry import check_keeps_messages, inspect, open_control
 
 CHECK_SECONDS = 10.0  # a store that takes longer to open or answer is as good as unreachable
 
@@ -39,14 +39,17 @@ async def _check(settings: Settings) -> list[Finding]:
     if settings.control_store not in (None, settings.store):
         uris.append(settings.control_store)
     for uri in uris:
-        found += await _check_store(settings, server.resolved(settings, uri), last=uri is uris[-1])
+        place = server.resolved(settings, uri)
+        found += await _check_store(settings, place, first=uri is uris[0], last=uri is uris[-1])
     return found
 
 
-async def _check_store(settings: Settings, uri: str, *, last: bool) -> list[Finding]:
-    """`last` is the one with the records."""
+async def _check_store(settings: Settings, uri: str, *, first: bool, last: bool) -> list[Finding]:
+    """The `first` is the one with the messages, the `last` the one with the records."""
     shown = without_credentials(uri)
     try:
+        if first:
+            check_keeps_messages(uri)
         form = await inspect(uri)
     except BadStoreURI as exc:
         return [Finding(False, f"store {shown}: {exc}")]
@@ -79,7 +82,7 @@ async def _check_store(settings: Settings, uri: str, *, last: bool) -> list[Find
 async def _check_contents(settings: Settings, uri: str, shown: str, *, last: bool) -> list[Finding]:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            backend = await open_backend(uri, durable=settings.durability == "full")
+            backend = await open_control(uri, durable=settings.durability == "full")
     except StoreInUse as exc:
         return [Finding(None, f"store {shown}: {exc} Its key was not checked")]
     except (BadStoreURI, StoreUnavailable) as exc:

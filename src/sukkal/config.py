@@ -125,7 +125,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.\-]*:")] | None,
         Meta(
             description="Where records of queues and subscriptions are kept, if not with the messages in "
-            "`store`.",
+            "`store`: in any store, or in a database, `postgresql://user:password@host/database` or "
+            "`mysql://…`. See docs/stores.md.",
             extra={"default": "the same as `store`", "allowed": "a store's URI, such as redis://localhost"},
         ),
     ] = None

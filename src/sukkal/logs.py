@@ -38,7 +38,8 @@ def formatter(form: str, *, colors: bool = False) -> logging.Formatter:
     rendering: list[structlog.types.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=colors)]
+        # The formatter it prefers shows the values of variables: passwords, and what users have sent.
+        else [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[without_meta, *rendering]

@@ -6,7 +6,7 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,9 +35,9 @@ from sukkal.model import without_credentials
 from sukkal.notify.deliverer import Deliverers
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
-from sukkal.stores.contract import Backend, Trait
-from sukkal.stores.observed import Begin, Observed
-from sukkal.stores.registry import located, open_backend
+from sukkal.stores.contract import Backend, ControlBackend, Trait
+from sukkal.stores.observed import Begin, Observed, ObservedControl
+from sukkal.stores.registry import located, open_backend, open_control
 from sukkal.tally import ByProject, Figures
 from sukkal.wire.identity import ClientIds
 from sukkal.ws.app import WebSocketApp
@@ -54,13 +54,14 @@ STOPPING = 10.0  # seconds a worker may take to stop, apart from requests in fli
 LAST_DELIVERIES = 5.0  # seconds that deliveries under way may take to end
 
 Result = TypeVar("Result")
+Opened = TypeVar("Opened", bound=ControlBackend)
 
 
 class Stores(NamedTuple):
     """Where messages are kept and where records of queues are; often the same."""
 
     messages: Backend
-    control: Backend
+    control: ControlBackend
 
     @property
     def traits(self) -> frozenset[Trait]:
@@ -309,7 +310,7 @@ def _class_of_projects(setting: str) -> tuple[str, str]:
 
 def _observed(stores: Stores, begin: Begin) -> Stores:
     messages = Observed(stores.messages, begin)
-    control = messages if stores.control is stores.messages else Observed(stores.control, begin)
+    control = messages if stores.control is stores.messages else ObservedControl(stores.control, begin)
     return Stores(messages, control)
 
 
@@ -458,19 +459,20 @@ async def _opened(settings: Settings) -> AsyncIterator[Stores]:
     durable = settings.durability == "full"
     async with contextlib.AsyncExitStack() as opened:
 
-        async def opening(key: str, uri: str) -> Backend:
+        async def opening(key: str, opener: Callable[..., Awaitable[Opened]], uri: str) -> Opened:
             try:
-                backend = await open_backend(uri, durable=durable)
+                backend = await opener(uri, durable=durable)
             except BadStoreURI as exc:
                 raise BadSetting(key, f"{key}: {exc}") from exc
             opened.push_async_callback(backend.close)
             return backend
 
-        messages = await opening("store", _store_uri(settings))
+        messages = await opening("store", open_backend, _store_uri(settings))
         if settings.control_store in (None, settings.store):
             yield Stores(messages, messages)
         else:
-            yield Stores(messages, await opening("control_store", resolved(settings, settings.control_store)))
+            uri = resolved(settings, settings.control_store)
+            yield Stores(messages, await opening("control_store", open_control, uri))
 
 
 def _store_uri(settings: Settings) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from sukkal.stores.contract import Backend, Documents, Messages
 
-from .candidates import CONFORMING, open_store
+from .candidates import CONFORMING, RECORDS, open_records, open_store
 
 
 @pytest.fixture(params=CONFORMING)
@@ -21,6 +21,9 @@ def messages(backend: Backend) -> Messages:
     return backend.messages
 
 
-@pytest.fixture
-def documents(backend: Backend) -> Documents:
-    return backend.documents
+@pytest.fixture(params=[*CONFORMING, *RECORDS])
+async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Documents]:
+    """The records of each store in turn, none yet."""
+    opened = await open_records(request.param, tmp_path)
+    yield opened.documents
+    await opened.close()

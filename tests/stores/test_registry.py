@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from sukkal.errors import BadStoreURI
-from sukkal.stores.registry import located, open_backend
+from sukkal.stores.registry import located, open_backend, open_control
 
 
 async def test_scheme_that_no_store_serves_is_refused_with_those_that_are() -> None:
@@ -58,10 +58,16 @@ def test_uri_that_leads_nowhere_is_refused(uri: str) -> None:
     assert "p?w" not in str(caught.value)
 
 
-async def test_store_whose_packages_are_missing_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_parser(name: str) -> ModuleType:
-        raise ModuleNotFoundError(f"No module named {name}", name="hiredis")
+@pytest.mark.parametrize(
+    "uri, package, extra",
+    [("redis://localhost", "hiredis", "redis"), ("postgresql://localhost/d", "asyncpg", "sql")],
+)
+async def test_store_whose_packages_are_missing_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, uri: str, package: str, extra: str
+) -> None:
+    def without_package(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {name}", name=package)
 
-    monkeypatch.setattr(importlib, "import_module", without_parser)
-    with pytest.raises(BadStoreURI, match=r"hiredis.*pip install 'sukkal\[redis\]'"):
-        await open_backend("redis://localhost")
+    monkeypatch.setattr(importlib, "import_module", without_package)
+    with pytest.raises(BadStoreURI, match=rf"{package}.*pip install 'sukkal\[{extra}\]'"):
+        await open_control(uri)

@@ -14,7 +14,7 @@ from sukkal.core.claims import Claims
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
 from sukkal.core.messages import Messages
-from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.contract import Backend, ControlBackend, Trait
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,11 @@ class Health:
     )
 
     def __init__(
-        self, backends: tuple[Backend, Backend], queues: Containers, messages: Messages, claims: Claims
+        self,
+        backends: tuple[Backend, ControlBackend],
+        queues: Containers,
+        messages: Messages,
+        claims: Claims,
     ) -> None:
         """`backends` keep the messages and the records of queues; they may be one."""
         self._backend, self._control = backends

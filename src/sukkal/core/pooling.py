@@ -11,7 +11,7 @@ from sukkal.core.placement import Placement
 from sukkal.core.topology import TopologyRecord
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Pool, QueueKey
-from sukkal.stores.contract import Backend
+from sukkal.stores.contract import Backend, ControlBackend
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Pooling:
         self,
         opener: Opener,
         own: Backend,
-        control: Backend,
+        control: ControlBackend,
         clock: Clock,
         flavor_of: Callable[[QueueKey, float], Awaitable[str | None]],
     ) -> None:

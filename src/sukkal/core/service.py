@@ -40,7 +40,7 @@ from sukkal.limits import MAX_BODY, Limits
 from sukkal.model import QueueKey, Stats
 from sukkal.operations import TABLE, Body, Operation
 from sukkal.requests import ListMessages, MessageList
-from sukkal.stores.contract import Backend, Trait
+from sukkal.stores.contract import Backend, ControlBackend, Trait
 from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Service:
         self,
         backend: Backend,
         *,
-        control: Backend | None = None,
+        control: ControlBackend | None = None,
         limits: Limits | None = None,
         encryption_key: str | None = None,
         compress_above: int = 0,

@@ -274,20 +274,14 @@ class Form(NamedTuple):
     known: int  # the newest that this release knows, and brings the store to when it opens it
 
 
-class Backend(Protocol):
-    """One opened store."""
+class ControlBackend(Protocol):
+    """One opened store that keeps documents, and need not keep more."""
 
     @property
     def traits(self) -> frozenset[Trait]: ...
 
     @property
-    def messages(self) -> Messages: ...
-
-    @property
     def documents(self) -> Documents: ...
-
-    @property
-    def waker(self) -> Waker: ...
 
     @property
     def figures(self) -> StoreFigures: ...
@@ -299,3 +293,13 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""
         ...
+
+
+class Backend(ControlBackend, Protocol):
+    """One opened store."""
+
+    @property
+    def messages(self) -> Messages: ...
+
+    @property
+    def waker(self) -> Waker: ...

@@ -3,34 +3,38 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from sukkal.stores.contract import Backend, Documents, Messages, Trait, Waker
+from sukkal.stores.contract import Backend, ControlBackend, Documents, Messages, Trait, Waker
 from sukkal.tally import StoreFigures
 
 Ended = Callable[[BaseException | None], None]  # called with what a call raised
 Begin = Callable[[str], Ended]  # called with the verb ("messages.append"), in the context of who calls
 
 
-class Observed:
-    """`backend`, with each call of a verb told of."""
+class ObservedControl:
+    """`control`, with each call of a verb told of."""
 
-    def __init__(self, backend: Backend, begin: Begin) -> None:
-        self._backend = backend
-        self.messages = cast("Messages", _Verbs(backend.messages, "messages", begin))
-        self.documents = cast("Documents", _Verbs(backend.documents, "documents", begin))
-        self.ping = backend.ping
-        self.close = backend.close
+    def __init__(self, control: ControlBackend, begin: Begin) -> None:
+        self._control = control
+        self.documents = cast("Documents", _Verbs(control.documents, "documents", begin))
+        self.ping = control.ping
+        self.close = control.close
 
     @property
     def traits(self) -> frozenset[Trait]:
-        return self._backend.traits
-
-    @property
-    def waker(self) -> Waker:
-        return self._backend.waker
+        return self._control.traits
 
     @property
     def figures(self) -> StoreFigures:
-        return self._backend.figures
+        return self._control.figures
+
+
+class Observed(ObservedControl):
+    """The same for a store that keeps messages too."""
+
+    def __init__(self, backend: Backend, begin: Begin) -> None:
+        super().__init__(backend, begin)
+        self.messages = cast("Messages", _Verbs(backend.messages, "messages", begin))
+        self.waker: Waker = backend.waker
 
 
 class _Verbs:

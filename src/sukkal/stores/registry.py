@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from sukkal.errors import BadStoreURI
-from sukkal.stores.contract import Backend, Form
+from sukkal.stores.contract import Backend, ControlBackend, Form
 
 _OPENERS = {
     "memory": "sukkal.stores.memory",
@@ -15,8 +15,13 @@ _OPENERS = {
     "rediss": "sukkal.stores.redis",
     "redis+sentinel": "sukkal.stores.redis",
     "redis+cluster": "sukkal.stores.redis",
+    "postgresql": "sukkal.stores.sql",
+    "mysql": "sukkal.stores.sql",
+    "mariadb": "sukkal.stores.sql",
 }
-_EXTRAS = {"sukkal.stores.redis": "redis"}  # drivers that need packages of their own, and what brings them
+# Drivers that need packages of their own, and what brings them.
+_EXTRAS = {"sukkal.stores.redis": "redis", "sukkal.stores.sql": "sql"}
+_WITHOUT_MESSAGES = {"sukkal.stores.sql"}
 
 
 async def inspect(uri: str) -> Form | None:
@@ -38,8 +43,25 @@ async def open_backend(uri: str, *, durable: bool = True) -> Backend:
     returned tell what the store really promises. Raises BadStoreURI for one that
     no driver serves, or cannot serve here, StoreInUse, StoreUnavailable.
     """
+    check_keeps_messages(uri)
     backend: Backend = await _driver(uri).open_backend(uri, durable=durable)
     return backend
+
+
+def check_keeps_messages(uri: str) -> None:
+    """Raise BadStoreURI for a store that has no place for messages."""
+    scheme = urlsplit(uri).scheme
+    if _OPENERS.get(scheme) in _WITHOUT_MESSAGES:
+        raise BadStoreURI(
+            f"The store {scheme}: keeps records only, and no messages: name it as control_store, and another "
+            "one as store, such as sqlite: or redis://localhost."
+        )
+
+
+async def open_control(uri: str, *, durable: bool = True) -> ControlBackend:
+    """The same for a store that is asked for documents only; some have nothing else."""
+    control: ControlBackend = await _driver(uri).open_backend(uri, durable=durable)
+    return control
 
 
 def located(uri: str, options: Mapping[str, Any] | None = None) -> tuple[str, str]:

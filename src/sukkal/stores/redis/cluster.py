@@ -16,7 +16,8 @@ from sukkal.stores.redis.layout import PARTITIONS, Layout, command
 from sukkal.stores.redis.link import Link, Lost, Refused, Reply
 from sukkal.stores.redis.node import Node, ignore, said
 from sukkal.stores.redis.servers import check_patience, failure, reload_scripts
-from sukkal.stores.redis.uri import Address, Options
+from sukkal.stores.redis.uri import Options
+from sukkal.stores.uris import Address
 
 log = logging.getLogger(__name__)
 

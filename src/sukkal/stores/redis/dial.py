@@ -10,7 +10,8 @@ from msgspec import Struct
 from sukkal.stores.redis.layout import command
 from sukkal.stores.redis.link import Link, Refused, Reply
 from sukkal.stores.redis.scripts import EVERY
-from sukkal.stores.redis.uri import Address, Options
+from sukkal.stores.redis.uri import Options
+from sukkal.stores.uris import Address
 from sukkal.tally import StoreFigures
 
 log = logging.getLogger(__name__)

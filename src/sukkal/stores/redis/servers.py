@@ -11,7 +11,8 @@ from sukkal.stores.redis.dial import Dialer, load_scripts
 from sukkal.stores.redis.layout import Layout, command
 from sukkal.stores.redis.link import Link, Lost, Refused, Reply
 from sukkal.stores.redis.node import Node, said
-from sukkal.stores.redis.uri import Address, Options
+from sukkal.stores.redis.uri import Options
+from sukkal.stores.uris import Address
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,13 @@ redis+cluster://…host:port,host:port
 
 import ssl
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-import msgspec
 from msgspec import Meta, Struct
 
 from sukkal.errors import BadStoreURI
-
-Address = tuple[str, int]
+from sukkal.stores import uris
+from sukkal.stores.uris import Address
 
 _PORTS = {"redis": 6379, "rediss": 6379, "redis+sentinel": 26379, "redis+cluster": 6379}
 _Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -63,16 +62,13 @@ class Options(Struct, frozen=True, kw_only=True):
         return context
 
 
-_FIELDS = {field.name: field.type for field in msgspec.structs.fields(Options)}
-OPTIONS = list(_FIELDS)[list(_FIELDS).index("prefix") :]
+OPTIONS = uris.known(Options, first="prefix")
 
 
 def parse(uri: str) -> Options:
     """Raises BadStoreURI, in words that hold no credentials."""
-    parts = urlsplit(uri)
+    parts = uris.split(uri)
     scheme = parts.scheme
-    if "@" in parts.query.partition("=")[0] or "@" in parts.fragment:
-        raise BadStoreURI("In the password of a URI, ? is written %3F, and # is written %23.")
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     path = [unquote(part) for part in parts.path.split("/") if part]
@@ -85,39 +81,16 @@ def parse(uri: str) -> Options:
         raise BadStoreURI(f"The path of the {scheme}: URI is too long at /{path[-1]}.")
     if path and not (path[0].isascii() and path[0].isdigit()):
         raise BadStoreURI(f"The database in a {scheme}: URI must be a number, not {path[0]!r}.")
-    given: dict[str, Any] = {"tls": scheme == "rediss", **_options(scheme, parts.query)}
+    given: dict[str, Any] = {
+        "tls": scheme == "rediss",
+        **uris.options(scheme, parts.query, Options, OPTIONS),
+    }
     return Options(
         scheme=scheme,
-        addresses=tuple(_address(host, _PORTS[scheme]) for host in hosts.split(",")),
+        addresses=tuple(uris.address(host, _PORTS[scheme]) for host in hosts.split(",")),
         user=unquote(user),
         password=unquote(password),
         service=service,
         database=int(path[0]) if path else 0,
         **given,
     )
-
-
-def _address(text: str, default_port: int) -> Address:
-    if text.startswith("["):  # IPv6
-        host, _, rest = text[1:].partition("]")
-    else:
-        host, colon, port = text.partition(":")
-        rest = colon + port
-    if not rest:
-        return host or "localhost", default_port
-    port = rest.removeprefix(":")
-    if not (rest.startswith(":") and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise BadStoreURI(f"The port in a store's URI must be a number from 1 to 65535, not {port!r}.")
-    return host, int(port)
-
-
-def _options(scheme: str, query: str) -> dict[str, Any]:
-    found = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in OPTIONS:
-            raise BadStoreURI(f"A {scheme}: URI has no option {name!r}; it has {', '.join(OPTIONS)}.")
-        try:
-            found[name] = msgspec.convert(text, _FIELDS[name], strict=False)
-        except msgspec.ValidationError as exc:
-            raise BadStoreURI(f"The option {name} of the {scheme}: URI cannot be used: {exc}.") from exc
-    return found

@@ -59,6 +59,7 @@ class Boxes:
         self._cache: dict[QueueKey, Box] = {}
         self._changed: list[Box] = []
         database.before_commit = self._write_counters
+        database.after_rollback = self._forget
         self._count()
 
     def get(self, key: QueueKey) -> Box | None:
@@ -152,7 +153,7 @@ class Boxes:
         while len(self._cache) > CACHED_BOXES:
             del self._cache[next(iter(self._cache))]
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         self._cache.clear()
         self._changed.clear()
         with contextlib.suppress(apsw.Error):  # the totals are informative

@@ -1,34 +1,44 @@
 """Notes on queues, kept in memory so that every append can answer them. Table layout: `schema.py`."""
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
 
 from sukkal.model import QueueKey
 from sukkal.stores.sqlite.database import Database
 
 
 class Marks:
-    """`put` and `remove` are steps of a write."""
+    """What is in memory is what was committed, so there is nothing to undo when a transaction fails."""
 
     def __init__(self, database: Database) -> None:
-        self._execute: Callable[..., Any] = database.execute
-        self._notes: dict[QueueKey, str] = {}
+        self._database = database
+        rows = database.execute("SELECT project, name, note FROM mark")
+        self._notes = {QueueKey(project, name): note for project, name, note in rows}
         self.get = self._notes.get
-        self.load()
 
-    def load(self) -> None:
-        """Take over what the file has."""
-        self._notes.clear()
-        for project, name, note in self._execute("SELECT project, name, note FROM mark"):
-            self._notes[QueueKey(project, name)] = note
+    async def put(self, queue: QueueKey, note: str) -> None:
+        stored = self._database.write(self._put, queue, note)
+        stored.add_done_callback(lambda stored: self._note(stored, queue, note))
+        await asyncio.shield(stored)  # it is stored, whether or not the caller stays
 
-    def put(self, queue: QueueKey, note: str) -> None:
-        self._execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (*queue, note))
-        self._notes[queue] = note
+    async def remove(self, queue: QueueKey, note: str) -> bool:
+        """Remove the note if it is this one."""
+        removed: asyncio.Future[bool] = self._database.write(self._remove, queue, note)
+        removed.add_done_callback(lambda removed: self._note(removed, queue, None))
+        return await asyncio.shield(removed)
 
-    def remove(self, queue: QueueKey, note: str) -> bool:
-        if self._notes.get(queue) != note:
-            return False
-        self._execute("DELETE FROM mark WHERE project = ? AND name = ?", queue)
-        del self._notes[queue]
+    def _put(self, queue: QueueKey, note: str) -> bool:
+        self._database.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (*queue, note))
         return True
+
+    def _remove(self, queue: QueueKey, note: str) -> bool:
+        self._database.execute("DELETE FROM mark WHERE project = ? AND name = ? AND note = ?", (*queue, note))
+        return self._database.changes() > 0
+
+    def _note(self, changed: "asyncio.Future[bool]", queue: QueueKey, note: str | None) -> None:
+        """Take over a change, unless it was none or undone. Called in the order of the changes."""
+        if changed.cancelled() or changed.exception() is not None or not changed.result():
+            return
+        if note is None:
+            self._notes.pop(queue, None)
+        else:
+            self._notes[queue] = note

@@ -106,7 +106,6 @@ class SqliteMessages:
         self._execute: Callable[..., Any] = database.execute
         self._boxes = Boxes(database)
         self._marks = Marks(database)
-        database.after_rollback = self._forget
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
@@ -200,16 +199,10 @@ class SqliteMessages:
         await self._database.write(self._purge, queue)
 
     async def mark(self, queue: QueueKey, note: str) -> None:
-        await self._database.write(self._marks.put, queue, note)
+        await self._marks.put(queue, note)
 
     async def unmark(self, queue: QueueKey, note: str) -> bool:
-        removed: bool = await self._database.write(self._marks.remove, queue, note)
-        return removed
-
-    def _forget(self) -> None:
-        """Have nothing in memory of what was undone."""
-        self._boxes.forget()
-        self._marks.load()
+        return await self._marks.remove(queue, note)
 
     async def volume(self, *, now: float) -> Stats:
         held = self._boxes.held
