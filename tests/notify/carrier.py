@@ -40,10 +40,10 @@ class Carrier:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.parcels: list[Parcel] = []
         self.hanging: set[str] = set()  # subscribers that answer nothing
+        self.pausing: dict[str, asyncio.Event] = {}  # subscribers that answer nothing before this
         self.closed = False
         self.most_at_once: Counter[str] = Counter()  # attempts under way, by subscriber
         self._at_once: Counter[str] = Counter()
-        self._let_go = asyncio.Event()
 
     def check(self, subscriber: str) -> None:
         pass
@@ -64,14 +64,11 @@ class Carrier:
 
     async def _outcome(self, subscriber: str) -> Outcome:
         if subscriber in self.hanging:
-            await self._let_go.wait()
+            await asyncio.Event().wait()
+        if subscriber in self.pausing:
+            await self.pausing[subscriber].wait()
         outcomes = self.outcomes.get(subscriber, [DELIVERED])
         return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
-
-    def let_go(self) -> None:
-        """Answer those that hang."""
-        self.hanging = set()
-        self._let_go.set()
 
     async def close(self) -> None:
         self.closed = True

@@ -1,13 +1,23 @@
 """Which addresses may be connected to on behalf of tenants."""
 
+import asyncio
 from ipaddress import IPv4Address, ip_address
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sukkal.errors import Invalid
-from sukkal.notify.addresses import Addresses, CheckedResolver, ForbiddenAddress, OddAddress, literal
+from sukkal.notify.addresses import (
+    LOOKUPS,
+    Addresses,
+    CheckedResolver,
+    ForbiddenAddress,
+    OddAddress,
+    SystemLookup,
+    literal,
+)
 from sukkal.notify.target import Ports, Targets
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111", "2a00::1"]
@@ -183,3 +193,25 @@ async def test_name_without_addresses_cannot_be_reached() -> None:
 
     with pytest.raises(OSError):
         await CheckedResolver(Addresses(), lookup).resolve("empty.example", 80)
+
+
+async def test_names_that_are_never_answered_hold_up_none_that_was_answered_before() -> None:
+    answered = Event()
+
+    def ask(name: str) -> list[str]:
+        if name.startswith("hanging"):
+            assert answered.wait(30)
+        return ["192.0.2.1"]
+
+    lookup = SystemLookup(ask)
+    try:
+        assert await lookup("good.example") == ["192.0.2.1"]
+        hanging = [asyncio.create_task(lookup(f"hanging{n}.example")) for n in range(2 * LOOKUPS)]
+        async with asyncio.timeout(10):
+            assert await lookup("good.example") == ["192.0.2.1"]
+        assert not any(task.done() for task in hanging)
+        answered.set()
+        assert await asyncio.gather(*hanging) == [["192.0.2.1"]] * (2 * LOOKUPS)
+    finally:
+        answered.set()
+        lookup.close()

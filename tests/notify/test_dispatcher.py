@@ -17,6 +17,7 @@ from sukkal.core.deliveries import JOBS, PARKED
 from sukkal.core.signing import Signer
 from sukkal.errors import NotFound
 from sukkal.model import Lease
+from sukkal.notify import dispatcher
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
@@ -353,6 +354,23 @@ async def test_subscription_that_moved_meanwhile_is_not_disabled() -> None:
     assert (moved.subscriber, moved.gone) == (B, None)
 
 
+async def test_receiver_that_is_gone_takes_nobody_along_who_came_in_its_place() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A)
+    post.carrier.outcomes[A] = [GONE]
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.carrier.parcels)
+        document = {"subscriber": B}
+        await post.call("subscriptions.update", queue="q", subscription_id=id_, document=document)
+        answers.set()
+        await post.settled()
+        await post.post("q", 2)
+        await post.delivered(2)
+    assert post.carrier.to(B) == [2]
+
+
 async def test_parked_delivery_of_a_subscription_that_went_is_dropped() -> None:
     post = Post()
     id_ = await post.subscribe("q", A, _retry_policy=ONCE_MORE, _dead_letter_queue="dead")
@@ -457,6 +475,76 @@ async def test_host_that_was_closed_is_tried_later_and_that_is_no_attempt() -> N
     assert {parcel.attempt for parcel in post.carrier.parcels if parcel.notices} == {0, 1}
 
 
+async def test_host_is_not_closed_for_what_it_says_of_one_recipient() -> None:
+    post = Post()
+    await post.subscribe("q", A, _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[A] = [Outcome(Result.RETRY, "mailbox busy", reached=True)]
+    async with dispatching(post, failures=2) as dispatcher:
+        for number in range(8):
+            await post.post("q", number)
+        await post.delivered(8)
+        assert dispatcher._hosts.closed == 0
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_OPEN", 20), ("MOST_BYTES", 2000)])
+async def test_much_for_a_closed_host_finds_its_way_into_the_store(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is tried, so no end of an attempt makes room; writing does."""
+    monkeypatch.setattr(dispatcher, limit, most)
+    post = Post()
+    await post.subscribe("q", A)
+    await post.subscribe("other", B)
+    post.carrier.outcomes[A] = [LATER]
+    async with dispatching(post, failures=1) as closing:
+        await post.post("q", "closes it")
+        await post.delivered(1)
+        assert closing._hosts.closed == 1
+        for _ in range(10):
+            await post.post("q", *range(20))
+        await post.settled()
+        assert await post.pending() == (0, 201)
+        await post.post("other", 1)
+        await until(lambda: post.carrier.to(B) == [1])
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_OPEN", 5), ("MOST_BYTES", 500)])
+async def test_no_more_is_in_memory_than_there_is_room_for(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, limit, most)
+    post = Post()
+    await post.subscribe("q", A)
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    await post.post("q", *("x" * 100 for _ in range(20)))
+    async with dispatching(post, per_host=100) as bounded:
+        await until(lambda: post.carrier.parcels)
+        await others_go_on()
+        assert bounded.open <= 5
+        answers.set()
+        await post.delivered(20)
+    assert await post.pending() == (0, 0)
+
+
+async def test_old_messages_do_not_wait_for_their_age_when_the_line_is_full() -> None:
+    """Nothing was delivered for a day; now there is more than a host takes at once."""
+    post = Post()
+    await post.call("subscriptions.create", queue="q", subscriber=A, options={}, ttl=10 * 86400)
+    await post.post("q", *range(20), ttl=86400 * 2)
+    await post.pass_time(86400)
+    answers = post.carrier.pausing[A] = asyncio.Event()
+    async with dispatching(post, line=4):
+        await until(lambda: post.carrier.parcels)
+        await others_go_on()
+        assert len(post.carrier.parcels) < 20
+        answers.set()
+        await post.settled()
+        for _ in range(6):
+            await post.pass_time(2)
+            await post.settled()
+    assert sorted(post.carrier.to(A)) == list(range(20))
+
+
 async def test_delivery_that_cannot_be_tried_for_days_is_given_up() -> None:
     post = Post()
     options = {"_dead_letter_queue": "dead", "_retry_policy": ONCE_MORE}
@@ -556,6 +644,61 @@ async def test_nothing_is_lost_while_the_store_fails(verb: str) -> None:
     assert post.carrier.to(A) == [1, 1]
     assert post.carrier.to(B) == [1]
     assert await post.pending() == (0, 0)
+
+
+async def test_note_that_cannot_be_taken_away_holds_up_no_other_delivery() -> None:
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("nobody", A)
+    await post.post("nobody", 1)
+    await post.call("subscriptions.delete", queue="nobody", subscription_id=id_)
+    await post.subscribe("q", B)
+    await post.post("q", 2)
+    stage.messages.fail_once("unmark")
+    async with dispatching(post):
+        await post.delivered(1)
+        assert await post.pending() == (0, 0)
+    assert post.carrier.to(B) == [2]
+
+
+async def test_fault_with_one_job_comes_back_and_holds_up_no_other() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A)
+    await post.subscribe("other", B)
+    await post.post("q", 1)
+    await post.post("other", 2)
+
+    async def fault() -> None:
+        raise RuntimeError("a record that cannot be read")
+
+    stage.documents.before("scan", fault)
+    async with dispatching(post):
+        await post.delivered(1)
+        assert post.carrier.to(B) == [2]
+        await post.pass_time(LEASE_SECONDS)
+        await post.delivered(2)
+    assert post.carrier.to(A) == [1]
+    assert await post.pending() == (0, 0)
+
+
+async def test_fault_of_the_store_keeps_nothing_else_from_being_written() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, _retry_policy=ONCE_MORE)
+    await post.subscribe("q", B)
+    post.carrier.outcomes[A] = [LATER]
+    await post.post("q", 1)
+    await post.subscribe("other", B)
+    await post.post("other", 2)
+
+    async def fault() -> None:
+        raise RuntimeError("not to be explained")
+
+    stage.messages.before("append", fault)
+    async with dispatching(post):
+        await until(lambda: len(post.carrier.parcels) == 3)
+        await until(lambda: "delete" in stage.messages.calls)
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -739,6 +882,28 @@ async def test_replay_that_failed_half_way_is_repeated() -> None:
     await post.call("subscriptions.replay", queue="q", subscription_id=id_)
     assert await post.pending() == (0, 1)
     assert await post.listed("dead") == []
+
+
+async def test_failure_of_what_is_sent_again_does_not_go_with_the_letter_it_came_from() -> None:
+    """It fails once more, before the replay has come to delete the first letter."""
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [NEVER]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered == 1)
+        await post.settled()
+        for round_ in range(2, 5):
+            gate = stage.messages.hold_before("delete")
+            replay = asyncio.create_task(post.call("subscriptions.replay", queue="q", subscription_id=id_))
+            await gate.reached()
+            await until(lambda round_=round_: post.service.figures.deliveries_dead_lettered == round_)
+            gate.open()
+            assert (await replay).replayed == 1
+            await post.settled()
+            (letter,) = bodies(await post.listed("dead"))
+            assert letter["notification"]["body"] == 1
 
 
 async def test_replay_of_a_subscription_that_is_not_there_is_an_error() -> None:

@@ -216,7 +216,7 @@ async def test_refusal_is_for_good_or_for_now(command: str, code: int, result: R
     async with mail_server() as (mailbox, port):
         mailbox.answers[command] = f"{code} not this one"
         outcome = await plain(port).deliver(parcel(URI))
-    assert outcome == Outcome(result, f"the mail server said {code} not this one")
+    assert outcome == Outcome(result, f"the mail server said {code} not this one", reached=True)
 
 
 async def test_server_that_is_not_there_is_tried_again() -> None:

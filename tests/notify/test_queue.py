@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 from core.world import PROJECT, Stage, World, bodies
+from msgspec import Raw
 from msgspec.structs import replace
 
+from sukkal.core.recipients import Failure
 from sukkal.errors import Invalid
 from sukkal.model import Notice
 from sukkal.notify.deliverer import Outcome, Parcel, Result
@@ -59,6 +61,31 @@ async def test_circle_of_queues_comes_to_an_end() -> None:
         message = (await world.listed(target))[-1]
         notice = render(Notice(queue=target, body=message.body, ttl=message.ttl))
     assert outcomes == [Result.DELIVERED] * MOST_HOPS + [Result.FAILED]
+
+
+async def test_circle_by_way_of_dead_letters_comes_to_an_end() -> None:
+    """What fails goes to a queue of dead letters, which tells the queue it came from, and so on."""
+    world = World()
+    notice, hops = NOTICE, 0
+    while True:
+        failure = Failure(
+            queue="orders",
+            subscription_id="subscription-2",
+            subscriber="https://a.example",
+            reason="it answered 404",
+            attempts=1,
+            time="2030-01-01T00:00:00Z",
+            notification=Raw(notice),
+        )
+        letter = render(Notice(queue="dead", body=msgspec.json.encode(failure), ttl=300))
+        outcome = await queues(world).deliver(to("orders-again", letter, id=f"hop-{hops}"))
+        if outcome.result is Result.FAILED:
+            break
+        hops += 1
+        assert hops <= MOST_HOPS
+        message = (await world.listed("orders-again"))[-1]
+        notice = render(Notice(queue="orders-again", body=message.body, ttl=message.ttl))
+    assert hops == MOST_HOPS
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,17 @@ async def test_template_holds_the_notice_in_each_place_marked() -> None:
     ]
 
 
+async def test_template_does_not_multiply_a_notice_beyond_measure() -> None:
+    template = '"$zaqar_message$"' * 3000
+    async with receiving() as receiver, webhooks() as webhook:
+        outcome = await webhook.deliver(parcel(receiver.url, b"x" * 200_000, post_data=template))
+        assert outcome.result is Result.FAILED
+        assert outcome.reason == "options.post_data repeats the notification too often."
+        assert not receiver.received
+        outcome = await webhook.deliver(parcel(receiver.url, b"x" * 200, post_data=template))
+        assert outcome == Outcome(Result.DELIVERED)
+
+
 async def test_headers_of_the_subscription_are_laid_over_ours() -> None:
     headers = {"X-Token": "täg", "content-TYPE": "text/plain", "User-Agent": "me", "X-Number": 5}
     async with receiving() as receiver, webhooks() as webhook:

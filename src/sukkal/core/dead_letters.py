@@ -43,6 +43,7 @@ class DeadLetters:
         if letters is None:
             return r.Replayed(replayed=0)
         marker, replayed = request.marker, 0
+        failing = set[str]()  # letters that these deliveries make if they fail at once
         for _ in range(0, MOST_READ, READ_AT_ONCE):
             page = await self._store.page(letters, view=View(), after=marker, limit=READ_AT_ONCE, now=now)
             if not page:
@@ -51,9 +52,11 @@ class DeadLetters:
             again = [
                 (letter.id, parked)
                 for letter in page
-                if (parked := self._parked(key, subscription.id, letter, now)) is not None
+                if letter.id not in failing
+                and (parked := self._parked(key, subscription.id, letter, now)) is not None
             ]
             if again:
+                failing.update(parked.letter for _, parked in again)
                 if wants_series(subscription):
                     await self._deliveries.line_up([parked for _, parked in again], now=now)
                 else:
@@ -81,4 +84,5 @@ class DeadLetters:
             subscription=subscription,
             since=now,
             text=self._cipher.seal(text, letter.id) if is_sealed(letter.body) else text,
+            replayed=True,
         )

@@ -95,10 +95,21 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
     directed: str = ""  # what the service's own text is: it needs no confirmation and makes no dead letter
     dead: bool = False  # see Job
     turn: bool = False  # no delivery: whoever takes it up serves the subscription's series
+    replayed: bool = False  # it was a dead letter under this id, which may not be deleted yet
 
     @property
     def key(self) -> QueueKey:
         return QueueKey(self.project, self.queue)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is to be delivered."""
+        return len(self.message.body if self.message is not None else self.text)
+
+    @property
+    def letter(self) -> str:
+        """The id of its dead letter, should there be one. That of a replayed one is another."""
+        return delivery_id(self.id, "replayed") if self.replayed else self.id
 
 
 class Turn(Struct, frozen=True, array_like=True):

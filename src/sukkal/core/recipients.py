@@ -105,8 +105,10 @@ class Recipients:
 
         def batch(queue: Attributes) -> list[Message]:
             ttl = own_ttl or queue.default_ttl
-            body = self._cipher.seal(letter, parked.id) if secret or queue.encrypt else letter
-            return [Message(id=parked.id, body=body, ttl=ttl, created=now, visible=now, expires=now + ttl)]
+            body = self._cipher.seal(letter, parked.letter) if secret or queue.encrypt else letter
+            return [
+                Message(id=parked.letter, body=body, ttl=ttl, created=now, visible=now, expires=now + ttl)
+            ]
 
         await self._messages.append(target, batch, now=now, dead=True)
         return True

@@ -22,6 +22,8 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from threading import Lock
+from time import monotonic
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -31,7 +33,9 @@ Lookup = Callable[
     [str], Awaitable[Sequence[str]]
 ]  # a host's name → its addresses; OSError when there are none
 
-LOOKUPS = 16  # names looked up at once
+LOOKUPS = 16  # names looked up at once, of each kind
+PROMPT = 1.0  # seconds within which a name is answered promptly
+PROMPT_NAMES = 10_000  # remembered
 
 _NOT_PUBLIC_4 = [
     IPv4Network(network)
@@ -166,18 +170,44 @@ class CheckedResolver(AbstractResolver):
 
 
 class SystemLookup:
-    """Asks the machine's resolver, in threads of its own: names that take long hold up nothing else."""
+    """Asks the machine's resolver, in threads of its own: names that take long hold up nothing else.
 
-    def __init__(self) -> None:
+    A thread cannot be called back, so whoever owns many names that are never answered could keep all of them.
+    Names that were answered promptly the last time are asked for in threads that no others get.
+    """
+
+    def __init__(self, ask: Callable[[str], Sequence[str]] | None = None) -> None:
+        """`ask` looks a name up, and may block."""
+        self._ask = ask or _ask
         self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+        self._prompt_threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="prompt-lookup")
+        self._prompt: dict[str, None] = {}  # names, the last found last
+        self._noting = Lock()
 
     async def __call__(self, name: str) -> list[str]:
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _ask, name)
-        return [str(address[0]) for *_, address in found]
+        threads = self._prompt_threads if name in self._prompt else self._threads
+        return list(await asyncio.get_running_loop().run_in_executor(threads, self._timed, name))
+
+    def _timed(self, name: str) -> Sequence[str]:
+        begun = monotonic()
+        try:
+            return self._ask(name)
+        finally:
+            self._note(name, monotonic() - begun)
+
+    def _note(self, name: str, seconds: float) -> None:
+        with self._noting:
+            self._prompt.pop(name, None)
+            if seconds <= PROMPT:
+                if len(self._prompt) >= PROMPT_NAMES:
+                    del self._prompt[next(iter(self._prompt))]
+                self._prompt[name] = None
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._prompt_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _ask(name: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
-    return list(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
+def _ask(name: str) -> list[str]:
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [str(address[0]) for *_, address in found]

@@ -22,6 +22,7 @@ class Outcome(Struct, frozen=True):
     result: Result
     reason: str = ""  # for people, when it was not delivered
     retry_after: float | None = None  # seconds the subscriber asked to be left alone
+    reached: bool = False  # of a RETRY: the host works, and others may be delivered to there
 
 
 class Parcel(Struct, frozen=True, kw_only=True):

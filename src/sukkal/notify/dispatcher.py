@@ -17,11 +17,12 @@ finished. While the store cannot be reached, what was done is kept in mind, and 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,7 +50,16 @@ from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription
 from sukkal.notify.deliverer import Deliverer, Deliverers, Outcome, Parcel, Result
 from sukkal.notify.hosts import Closed, Hosts
-from sukkal.notify.ledger import FIRST_PAUSE, LEASE_SECONDS, LONGEST_PAUSE, Ledger, Work, insist
+from sukkal.notify.ledger import (
+    FIRST_PAUSE,
+    LEASE_SECONDS,
+    LONGEST_PAUSE,
+    Hold,
+    Ledger,
+    Work,
+    forsaking,
+    insist,
+)
 from sukkal.notify.notice import render
 from sukkal.notify.retry import LONGEST_LIFE, LONGEST_WAIT, SPREAD, chosen
 from sukkal.tally import Figures
@@ -57,17 +67,20 @@ from sukkal.wire.bodies import as_json
 
 log = logging.getLogger(__name__)
 
-MOST_OPEN = 8192  # deliveries tried or about to be, in memory at once
+MOST_OPEN = 8192  # deliveries tried, about to be or about to be parked, in memory at once
+MOST_BYTES = 64 * 1024 * 1024  # of these
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
+SERIES_SECONDS = 60.0  # before a whole series is looked at again that waits for its host, unless it is closed
 DISABLED = "it has answered before that it is gone"
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
 Matches = Callable[[bytes], bool]
+Answer = TypeVar("Answer")
 
 
 class Dispatcher:
@@ -93,11 +106,12 @@ class Dispatcher:
         self._new_id = new_id
         self._figures = figures
         self._chance = chance
-        self._ledger = Ledger(deliveries, clock)
+        self._room = asyncio.Event()
+        self._ledger = Ledger(deliveries, clock, self._room.set)
         self._matches = None if compile_filter is None else _remembering(compile_filter)
         self._routes: dict[str, tuple[Deliverer | None, str]] = {}
         self._tries: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._tried_bytes = 0  # what these deliver
         self._stopping = False
         self._asleep = 0  # of those who take up more
         self._places: list[Place] = []  # where it waits for more
@@ -195,7 +209,10 @@ class Dispatcher:
         return self._stopping or self._deliveries.stopped
 
     async def _have_room(self) -> None:
-        while len(self._tries) + self._ledger.unwritten >= MOST_OPEN and not self._stopping:
+        while not self._stopping and (
+            len(self._tries) + self._ledger.unwritten >= MOST_OPEN
+            or self._tried_bytes + self._ledger.unwritten_bytes >= MOST_BYTES
+        ):
             self._room.clear()
             await self._room.wait()
 
@@ -208,28 +225,26 @@ class Dispatcher:
         try:
             # Read after the jobs were taken: whoever had subscribed before a message was posted is there.
             now = self._clock.now()
-            found = await asyncio.gather(*(self._recipients.outside(key, now=now) for key in keys))
+            found = await _all(self._recipients.outside(key, now=now) for key in keys)
         except StoreUnavailable:
             await self._ledger.let_go(works[0].hold)
             raise
         audiences = dict(zip(keys, found, strict=True))
-        for work, (_, job) in zip(works, taken, strict=True):
-            if job is None:
-                self._ledger.end(work)
-                continue
-            if all(each.gone is not None for each in audiences[job.key]):
-                await insist(partial(self._deliveries.unmark, job.key, job.note))
-            await self._hand_out(work, job, audiences[job.key])
+        with forsaking(works):
+            for work, (_, job) in zip(works, taken, strict=True):
+                if job is None:
+                    self._ledger.end(work)
+                    continue
+                with _alone(work, job.queue):
+                    audience = _unless_fault(audiences[job.key])
+                    if all(each.gone is not None for each in audience):
+                        await insist(partial(self._deliveries.unmark, job.key, job.note))
+                    await self._hand_out(work, job, audience)
         return len(taken)
 
     async def _hand_out(self, work: Work, job: Job, audience: Sequence[Subscription]) -> None:
         audience = [each for each in audience if not self._recipients.awaited(each)]
-        try:
-            told = [(each, self._recipients.body(each)) for each in job.messages if audience]
-        except Exception:  # nothing is handed out yet; it comes back when the lease lapses
-            log.exception("deliveries: messages of %s cannot be read", job.queue)
-            work.hold.forsaken = True
-            return
+        told = [(each, self._recipients.body(each)) for each in job.messages if audience]
         series: list[Parked] = []
         for message, body in told:
             notification = render(_notice(job.key, message, body))
@@ -270,36 +285,36 @@ class Dispatcher:
         names = list({(each.key, each.subscription): None for _, each in taken if each is not None})
         try:
             now = self._clock.now()
-            found = await asyncio.gather(*(self._recipients.find(*name, now=now) for name in names))
+            found = await _all(self._recipients.find(*name, now=now) for name in names)
         except StoreUnavailable:
             await self._ledger.let_go(works[0].hold)
             raise
         subscriptions = dict(zip(names, found, strict=True))
-        for work, (_, parked) in zip(works, taken, strict=True):
-            if parked is None:
-                self._ledger.end(work)
-                continue
-            subscription = subscriptions[parked.key, parked.subscription]
-            if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
-                self._figures.deliveries_dropped += 1  # it wants nothing any more
-                if parked.turn:
-                    await insist(partial(self._deliveries.drop, series_id(parked.key, parked.subscription)))
-                self._ledger.end(work)
-                continue
+        with forsaking(works):
+            for work, (_, parked) in zip(works, taken, strict=True):
+                if parked is None:
+                    self._ledger.end(work)
+                    continue
+                with _alone(work, parked.queue):
+                    subscription = _unless_fault(subscriptions[parked.key, parked.subscription])
+                    await self._resume(work, parked, subscription)
+        return len(taken)
+
+    async def _resume(self, work: Work, parked: Parked, subscription: Subscription | None) -> None:
+        """Go on with what was parked."""
+        if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
+            self._figures.deliveries_dropped += 1  # it wants nothing any more
             if parked.turn:
-                await self._have_room()
-                self._start(work, self._serve(work, parked, subscription))
-                continue
-            try:
-                notification = self._notification(parked)
-            except Exception:  # it comes back when the lease lapses
-                log.exception("deliveries: a message of %s cannot be read", parked.queue)
-                work.hold.forsaken = True
-                continue
+                await insist(partial(self._deliveries.drop, series_id(parked.key, parked.subscription)))
+            self._ledger.end(work)
+        elif parked.turn:
+            await self._have_room()
+            self._start(work, self._serve(work, parked))
+        else:
+            notification = self._notification(parked)
             await self._have_room()
             self._begin(work, parked, subscription, notification)
             self._ledger.end(work)
-        return len(taken)
 
     def _notification(self, parked: Parked) -> bytes:
         if parked.message is None:
@@ -318,15 +333,18 @@ class Dispatcher:
             if delay is not None and now - parked.since < LONGEST_LIFE:
                 self._wait_for_host(work, parked, delay)
                 return
-        self._start(work, self._try(work, parked, subscription, notification, deliverer, host))
+        attempt = self._try(work, parked, subscription, notification, deliverer, host)
+        self._start(work, attempt, len(notification))
 
-    def _start(self, work: Work, attempt: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Work, attempt: Coroutine[Any, Any, None], size: int = 0) -> None:
         task = asyncio.create_task(attempt)
         self._tries.add(task)
-        task.add_done_callback(partial(self._tried, work))
+        self._tried_bytes += size
+        task.add_done_callback(partial(self._tried, work, size))
 
-    def _tried(self, work: Work, task: asyncio.Task[None]) -> None:
+    def _tried(self, work: Work, size: int, task: asyncio.Task[None]) -> None:
         self._tries.discard(task)
+        self._tried_bytes -= size
         self._room.set()
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("deliveries: a fault; it comes back when its lease lapses", exc_info=fault)
@@ -344,14 +362,17 @@ class Dispatcher:
 
     def _wait_for_host(self, work: Work, parked: Parked, delay: float) -> None:
         """Park without an attempt."""
-        self._park(work, parked, self._after(parked, delay))
+        self._park(work, parked, self._after(parked, delay, 2.0 ** min(parked.parkings, 20)))
 
-    def _after(self, parked: Parked, delay: float) -> float:
-        """When to ask for a host again: after half the time it has waited, so that long lines move little."""
+    def _after(self, parked: Parked, delay: float, longest: float) -> float:
+        """When to ask for a host again: after half the time it has waited, so that long lines move little.
+
+        That is bounded, for what is old may have waited for something else: for this service to be started.
+        """
         now = self._clock.now()
         if delay > LINE_SECONDS:  # it is closed, and all who wait would come back together again and again
             delay = max(delay, CLOSED_SECONDS)
-        wait = min(max(delay, (now - parked.since) / 2), LONGEST_WAIT)
+        wait = min(max(delay, min((now - parked.since) / 2, longest)), LONGEST_WAIT)
         return now + wait * (1 + SPREAD * self._chance())
 
     def _park(self, work: Work, parked: Parked, due: float) -> None:
@@ -403,12 +424,13 @@ class Dispatcher:
             except Exception:  # a fault of ours is not the receiver's, and should not lose what is for it
                 log.exception("deliveries: a deliverer failed")
                 outcome = Outcome(Result.RETRY, "a fault of the service")
-            self._hosts.report(host, outcome.result is not Result.RETRY, self._clock.now())
+            works = outcome.reached or outcome.result is not Result.RETRY
+            self._hosts.report(host, works, self._clock.now())
             return outcome
 
     # --- one series ----------------------------------------------------------------------------------
 
-    async def _serve(self, work: Work, item: Parked, subscription: Subscription) -> None:
+    async def _serve(self, work: Work, item: Parked) -> None:
         """Deliver a series from its beginning, as long as all goes well and nobody else does."""
         name = series_id(item.key, item.subscription)
         due = None
@@ -421,9 +443,12 @@ class Dispatcher:
                 due = await insist(partial(self._deliveries.turn_due, name, now=now))
                 continue
             (held,) = self._ledger.take(turn_queue(name), lease, [name])
-            due = await self._serve_turn(name, lease.id, turn, item, subscription)
-            now = self._clock.now()
-            ended = due is None and await insist(partial(self._deliveries.end_turn, name, lease.id, now=now))
+            with forsaking([held]):
+                due = await self._serve_turn(name, held.hold, turn, item)
+                now = self._clock.now()
+                ended = due is None and await insist(
+                    partial(self._deliveries.end_turn, name, lease.id, now=now)
+                )
             self._ledger.forget(held)  # but when this was cancelled: then it has to be given back
             if ended:
                 break
@@ -433,12 +458,18 @@ class Dispatcher:
         else:
             self._ledger.end(work)
 
-    async def _serve_turn(
-        self, name: str, lease: str, turn: Turn, item: Parked, subscription: Subscription
-    ) -> float | None:
-        """Deliver parcel after parcel; None when none is left, else when to try the next one again."""
-        while True:
-            now = self._clock.now()
+    async def _serve_turn(self, name: str, hold: Hold, turn: Turn, item: Parked) -> float | None:
+        """Deliver parcel after parcel; else than None when to try the next one again.
+
+        None when there is none, when the subscription wants none any more, and when the turn has lapsed.
+        """
+        while hold.lease.due > (now := self._clock.now()):
+            # Asked for each parcel: as long as messages come a turn goes on, and meanwhile it may be changed.
+            subscription = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
+            if subscription is None or self._recipients.awaited(subscription):
+                self._figures.deliveries_dropped += 1
+                await insist(partial(self._deliveries.drop, name))
+                return None
             size = turn.size or parcel_size(subscription)
             found = await insist(partial(self._deliveries.first, name, limit=size, now=now))
             if not found:
@@ -449,15 +480,11 @@ class Dispatcher:
             now = self._clock.now()
             if due is not None:
                 turn = Turn(attempts, len(found))
-                await insist(partial(self._deliveries.put_off, name, lease, turn, due=due, now=now))
+                await insist(partial(self._deliveries.put_off, name, hold.lease.id, turn, due=due, now=now))
                 return due
             await insist(partial(self._deliveries.done, name, ids, now=now))
             turn = Turn()
-            current = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
-            if current is None:
-                await insist(partial(self._deliveries.drop, name))
-                return None
-            subscription = current
+        return None
 
     async def _bring(self, rows: list[Parked], subscription: Subscription) -> tuple[float | None, int]:
         """Try to deliver a parcel; when to try again, or None when it is over, and how often it was tried."""
@@ -472,12 +499,12 @@ class Dispatcher:
             now = self._clock.now()
             delay = self._hosts.delay(host, first.project, now)
             if delay is not None and now - first.since < LONGEST_LIFE:
-                return self._after(first, delay), first.attempts
+                return self._after(first, delay, SERIES_SECONDS), first.attempts
             id_ = first.id if len(rows) == 1 else delivery_id(first.id, rows[-1].id)
             try:
                 outcome = await self._deliver(_parcel(id_, notices, first, subscription), deliverer, host)
             except Closed as closed:
-                return self._after(first, closed.delay), first.attempts
+                return self._after(first, closed.delay, SERIES_SECONDS), first.attempts
         if outcome.result is Result.DELIVERED:
             self._figures.delivered += len(rows)
             return None, 0
@@ -555,6 +582,31 @@ def _remembering(compile_filter: Callable[[Any], Matches]) -> Callable[[bytes], 
             return lambda _body: True
 
     return compiled
+
+
+async def _all(calls: Iterable[Awaitable[Answer]]) -> list[Answer | BaseException]:
+    """What each call answers, or its fault. Raises StoreUnavailable when one does."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    for each in found:
+        if isinstance(each, StoreUnavailable):
+            raise each
+    return found
+
+
+def _unless_fault(answer: Answer | BaseException) -> Answer:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+@contextlib.contextmanager
+def _alone(work: Work, queue: str) -> Iterator[None]:
+    """Let a fault with one work keep others from nothing. It comes back when the lease lapses."""
+    try:
+        yield
+    except Exception:
+        log.exception("deliveries: a fault with one of %s; it comes back", queue)
+        work.hold.forsaken = True
 
 
 async def _lasting(chore: Callable[[], Awaitable[None]]) -> None:

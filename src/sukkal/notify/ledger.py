@@ -51,10 +51,14 @@ class Work:
 
 
 class Ledger:
-    def __init__(self, deliveries: Deliveries, clock: Clock) -> None:
+    def __init__(self, deliveries: Deliveries, clock: Clock, written: Callable[[], None]) -> None:
+        """`written` is called whenever there is less in memory than before."""
         self._deliveries = deliveries
         self._clock = clock
+        self._written = written
         self._holds: set[Hold] = set()
+        self.unwritten = 0  # parked deliveries in memory
+        self.unwritten_bytes = 0  # of theirs
         self._parked: list[tuple[Parked, float, Work]] = []
         self._over: list[Work] = []
         self._written_to = asyncio.Event()
@@ -76,14 +80,11 @@ class Ledger:
         self._set_timer()
         return [Work(hold, id_) for id_ in ids]
 
-    @property
-    def unwritten(self) -> int:
-        """How many parked deliveries are in memory."""
-        return len(self._parked)
-
     def park(self, work: Work, parked: Parked, due: float) -> None:
         """End a part by trying it again later."""
         self._parked.append((parked, due, work))
+        self.unwritten += 1
+        self.unwritten_bytes += parked.size
         self._wake()
 
     def end(self, work: Work) -> None:
@@ -114,17 +115,29 @@ class Ledger:
         """Write what ends, for as long as the task lives."""
         while True:
             await self._written_to.wait()
-            self._written_to.clear()
-            while self._parked:
-                batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
-                with _forsaking(work for _, _, work in batch):
+            try:
+                self._written_to.clear()
+                await self._write_all()
+                if not self._written_to.is_set():
+                    self._idle.set()
+            except BaseException:
+                self._written_to.set()  # there may be more than what the fault is about
+                raise
+
+    async def _write_all(self) -> None:
+        while self._parked:
+            batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
+            try:
+                with forsaking(work for _, _, work in batch):
                     await self._park(batch)
-            while self._over:
-                works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
-                with _forsaking(works):
-                    await self._delete(works)
-            if not self._written_to.is_set():
-                self._idle.set()
+            finally:
+                self.unwritten -= len(batch)
+                self.unwritten_bytes -= sum(parked.size for parked, _, _ in batch)
+                self._written()
+        while self._over:
+            works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
+            with forsaking(works):
+                await self._delete(works)
 
     async def _park(self, batch: list[tuple[Parked, float, Work]]) -> None:
         rows = [(parked, due) for parked, due, _ in batch]
@@ -191,8 +204,8 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def _forsaking(works: Iterable[Work]) -> Iterator[None]:
-    """Have works lapse that a fault keeps from being written."""
+def forsaking(works: Iterable[Work]) -> Iterator[None]:
+    """Have works lapse that a fault keeps from their end: renewed, they would stay where they are."""
     try:
         yield
     except BaseException:

@@ -202,7 +202,8 @@ def _refused(exc: Exception) -> Outcome:
             code, text = exc.code, exc.message
         case _:  # before it came to this mail
             return Outcome(Result.RETRY, "the mail server cannot be used")
-    return Outcome(Result.FAILED if code >= 500 else Result.RETRY, f"the mail server said {code} {text:.200}")
+    reason = f"the mail server said {code} {text:.200}"
+    return Outcome(Result.FAILED if code >= 500 else Result.RETRY, reason, reached=code != 421)
 
 
 class Command:

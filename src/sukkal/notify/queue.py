@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
+from sukkal.core.recipients import DEAD_LETTER
 from sukkal.errors import Invalid, StoreUnavailable, Unavailable
 from sukkal.limits import is_name
 from sukkal.model import QueueKey
@@ -34,7 +35,8 @@ class _Notice(Struct):
 
 class _Forwarded(Struct):
     kind: str = msgspec.field(name="Message_Type")
-    hops: int
+    hops: int = 0  # of one that was forwarded
+    notification: _Notice | None = None  # of a dead letter
 
 
 _read_notice = msgspec.json.Decoder(_Notice).decode
@@ -83,9 +85,15 @@ class OtherQueue:
 
 
 def _hops(body: Raw) -> int:
-    """How many queues a message came through before it came to this one."""
+    """How many queues a message came through before it came to this one.
+
+    A dead letter came through those that what failed came through: else one that leads back to where it
+    failed would do so for ever, and become more each time.
+    """
     try:
         forwarded = _read_forwarded(body)
+        if forwarded.kind == DEAD_LETTER and forwarded.notification is not None:
+            forwarded = _read_forwarded(forwarded.notification.body)
     except (msgspec.DecodeError, RecursionError):
         return 0
     return max(forwarded.hops, 0) if forwarded.kind == KIND else 0

@@ -12,6 +12,7 @@ from sukkal.notify.signature import signature
 from sukkal.notify.target import Targets
 
 PLACEHOLDER = '"$zaqar_message$"'  # quotes included
+MOST_REPEATED = 4 * 1024 * 1024  # bytes that a notification may take up beside its first place in a template
 LONGEST_WAIT = 24 * 3600.0  # seconds a receiver may ask for
 
 # Refusals that are over some time: request timeout, too early, too many requests.
@@ -79,6 +80,9 @@ def content(notices: Sequence[bytes], options: Mapping[str, Any]) -> bytes:
     template = options.get("post_data")
     if not isinstance(template, str) or not template:
         return told
+    # A template of some kilobytes has room for thousands of them: more than this process has memory for.
+    if (template.count(PLACEHOLDER) - 1) * len(told) > MOST_REPEATED:
+        raise Invalid("options.post_data repeats the notification too often.")
     try:
         return template.encode().replace(PLACEHOLDER.encode(), told)
     except UnicodeEncodeError as exc:
