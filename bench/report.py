@@ -53,7 +53,7 @@ FLOORS = (
     Floor("webhooks-hanging", "ratio", 2, False, "webhooks: p99 of the others when 20 of 100 hang", "{:.2f}"),
     Floor("webhooks-post", "ratio", 2, False, "post with 10 receivers: time against a plain one", "{:.2f}"),
     Floor("webhooks-pending", "mb", 100, False, "memory of 100,000 deliveries to try again", _SIZE),
-    Floor("webhooks-pending", "cores", 0.02, False, "cores kept busy by them", "{:.3f}"),
+    Floor("webhooks-pending", "cores", 0.01, False, "cores kept busy by them", "{:.3f}"),
     Floor(
         "depth", "cost_ratio", 1.5, False, "claim of 10, large backlog: cost against a small one", "{:.2f}"
     ),

@@ -20,7 +20,7 @@ from typing import Any
 
 import proc
 import wire
-from servers import Server, ServerFailed, start_echo, start_sukkal
+from servers import Server, ServerFailed, free_port, start_echo, start_sukkal
 
 Figures = dict[str, float]
 Measured = dict[str, Any]  # what load.py prints
@@ -341,7 +341,10 @@ def webhooks(bench: Bench) -> Iterator[Result]:
     ):
         measured = []
         for _ in range(rounds or bench.scale.rounds):
-            with bench.sukkal() as server:
+            data, options["admin_port"] = bench.data(), free_port()
+            config = data.with_suffix(".toml")
+            config.write_text(f'webhook_allow = ["127.0.0.0/8"]\nadmin_port = {options["admin_port"]}\n')
+            with bench.sukkal("--config", str(config), data=data) as server:
                 measured.append(_webhooks_round(bench, server, title, script, options))
         figures = {key: _median(measured, key) for key in measured[0]}
         yield Result(f"webhooks-{script}", title, figures, measured)

@@ -94,13 +94,13 @@ class Server:
 
 def start_echo(log: Path) -> Server:
     """The bare app everything is compared with."""
-    port = _free_port()
+    port = free_port()
     return Server("echo", [sys.executable, str(_HERE / "echo.py"), "--port", str(port)], port, log)
 
 
 def start_sukkal(command: str, data: Path, log: Path, *options: str, patience: float = PATIENCE) -> Server:
     """Our service on a data directory, with everything else at its defaults but for `options`."""
-    port = _free_port()
+    port = free_port()
     where = ["serve", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
     return Server("sukkal", [*shlex.split(command), *where, *options], port, log, patience=patience)
 
@@ -121,7 +121,7 @@ def _answers(port: int, ping: bytes) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -140,7 +140,7 @@ class Redis:
     def __init__(self, program: str, directory: Path, *options: str, config: Path | None = None) -> None:
         """`config` is a file it may write to, which sentinels need."""
         directory.mkdir()
-        self.port = _free_port()
+        self.port = free_port()
         command = [program] if config is None else [program, str(config)]
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
         command += ["--save", "", "--logfile", "log", "--auto-aof-rewrite-percentage", "0", *options]

@@ -7,18 +7,20 @@ Receivers are in this process. Prints one JSON object with the figures of one sc
 - `hanging`: messages come at a fixed rate to a queue with 100 receivers, first all well, then 20 of them
   hanging; `p99_ms` and `calm_p99_ms` of the 80 others, from the post, and their `ratio`
 - `post`: one connection posts by turns to a queue without and one with 10 receivers; `ratio` of the medians
-- `pending`: deliveries to receivers that refuse connections are parked until there are `--messages` of them;
-  `mb` of memory that the server took for it at most, and the `cores` it keeps busy while they wait
+- `pending`: receivers answer every other delivery with a 503 and `Retry-After: 3600` until `--messages` are
+  parked; `mb` of memory that the server took for it at most, and the `cores` it keeps busy while they wait
 """
 
 import argparse
 import asyncio
+import itertools
 import json
-import socket
+import re
 import statistics
 import time
+import urllib.request
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, cast
 
 import proc
@@ -32,7 +34,11 @@ Figures = dict[str, Any]
 
 WARMING = 5  # posts that are not measured
 PATIENCE = 60.0  # seconds until everything must have arrived
+PENDING_PATIENCE = 300.0  # seconds until all are parked
+PENDING = re.compile(r'^sukkal_deliveries_pending{kind="(\w+)"} (\S+)$', re.MULTILINE)
+LOOK = 10.0  # seconds of watching what costs something while nothing is due
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+LATER = b"HTTP/1.1 503 Later\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"
 STAMPED = b'{"messages":[{"ttl":3600,"body":{"sent":%.6f,"event":"order.packed"}}]}'
 STAMP = b'"sent":'
 
@@ -48,11 +54,12 @@ class Bench:
         loop = asyncio.get_running_loop()
         return (await loop.create_connection(Http, "127.0.0.1", self.options.port))[1]
 
-    async def receivers(self, count: int, *, hanging: bool = False) -> list[str]:
-        """URIs of so many receivers."""
+    async def receivers(self, count: int, *, answers: Sequence[bytes] = (OK,)) -> list[str]:
+        """URIs of so many receivers, which give these answers by turns; none: they hang."""
         loop, uris = asyncio.get_running_loop(), []
         for _ in range(count):
-            server = await loop.create_server(lambda: Receiver(self, hanging), "127.0.0.1", 0)
+            turns = itertools.cycle(answers) if answers else None
+            server = await loop.create_server(lambda turns=turns: Receiver(self, turns), "127.0.0.1", 0)
             uris.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         return uris
 
@@ -83,16 +90,16 @@ class Bench:
 class Receiver(asyncio.Protocol):
     """Takes one request at a time on each connection, or nothing at all."""
 
-    def __init__(self, bench: Bench, hanging: bool) -> None:
+    def __init__(self, bench: Bench, answers: Iterator[bytes] | None) -> None:
         self._bench = bench
-        self._hanging = hanging
+        self._answers = answers
         self._partial = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._hanging:
+        if self._answers is None:
             return
         data = self._partial + data
         head = data.find(b"\r\n\r\n")
@@ -104,7 +111,7 @@ class Receiver(asyncio.Protocol):
         at = data.index(STAMP) + len(STAMP)
         self._bench.latencies.append(time.perf_counter() - float(data[at : data.index(b",", at)]))
         self._bench.arrived += 1
-        self._transport.write(OK)
+        self._transport.write(next(self._answers))
 
 
 async def rate(bench: Bench) -> Figures:
@@ -131,7 +138,7 @@ async def rate(bench: Bench) -> Figures:
 async def hanging(bench: Bench) -> Figures:
     """The others' latencies, with and without those that hang."""
     calm = await _latencies(bench, "calm", await bench.receivers(100))
-    uris = [*await bench.receivers(80), *await bench.receivers(20, hanging=True)]
+    uris = [*await bench.receivers(80), *await bench.receivers(20, answers=())]
     found = await _latencies(bench, "hanging", uris, hanging=20)
     ratio = found["p99_ms"] / calm["p99_ms"]
     return {**found, "calm_p50_ms": calm["p50_ms"], "calm_p99_ms": calm["p99_ms"], "ratio": ratio}
@@ -169,31 +176,43 @@ async def post(bench: Bench) -> Figures:
 
 
 async def pending(bench: Bench) -> Figures:
-    """What parked deliveries cost while they wait."""
-    uris = []
-    for _ in range(100):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            uris.append(f"http://127.0.0.1:{unused.getsockname()[1]}/")
-    await bench.subscribe("pending", uris, _retry_policy={"minimum_delay": 3600, "maximum_delay": 7200})
+    """What parked deliveries cost while they wait, none of them due for an hour."""
+    # Every other one is taken: receivers that fail all the time are left alone, and looked at again sooner.
+    await bench.subscribe("pending", await bench.receivers(100, answers=(LATER, OK)))
     connection = await bench.http()
-    pid = bench.options.server_pid
-    before, path = proc.memory(pid)["rss"], "/v2/queues/pending/messages"
-    for _ in range(bench.options.messages // 2000):
-        body = wire.messages(20)
-        status, answer = await connection.ask(wire.request(bench.caller, "POST", path, body))
-        assert status == 201, answer
-    used, busy = 0.0, True
-    while busy:
-        used = proc.cpu_seconds(pid)
-        await asyncio.sleep(0.5)
-        busy = proc.cpu_seconds(pid) - used > 0.1
+    pid, wanted = bench.options.server_pid, bench.options.messages
+    before, parked = proc.memory(pid)["rss"], 0
+    async with asyncio.timeout(PENDING_PATIENCE):
+        while parked < wanted:
+            for _ in range(max(1, 2 * (wanted - parked) // 100)):
+                await bench.post(connection, "pending")
+            parked = await _parked(bench)
+        used = 0.0
+        while proc.cpu_seconds(pid) - used > 0.01:  # until all is written
+            used = proc.cpu_seconds(pid)
+            await asyncio.sleep(1)
     used = proc.cpu_seconds(pid)
-    await asyncio.sleep(3)
-    return {
-        "mb": proc.memory(pid)["peak"] - before,
-        "cores": (proc.cpu_seconds(pid) - used) / 3,
-    }
+    await asyncio.sleep(LOOK)
+    cores = (proc.cpu_seconds(pid) - used) / LOOK
+    parked = await _parked(bench)
+    assert parked >= wanted, f"{parked} are parked"
+    return {"parked": parked, "mb": proc.memory(pid)["peak"] - before, "cores": cores}
+
+
+async def _parked(bench: Bench) -> int:
+    """How many deliveries are to be tried again, once each has been tried."""
+    while True:
+        waiting = await asyncio.to_thread(_pending, bench.options.admin_port)
+        if not waiting["new"]:
+            return waiting["parked"]
+        await asyncio.sleep(0.5)
+
+
+def _pending(port: int) -> dict[str, int]:
+    """What the service says is pending, by kind."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        told = answer.read().decode()
+    return {kind: int(float(count)) for kind, count in PENDING.findall(told)}
 
 
 SCRIPTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
@@ -208,6 +227,7 @@ async def run(options: argparse.Namespace) -> Figures:
 def main() -> None:
     options = argparse.ArgumentParser(description="Deliveries to webhooks; prints JSON.")
     options.add_argument("--port", type=int, required=True)
+    options.add_argument("--admin-port", type=int, default=0, help="where `pending` reads metrics")
     options.add_argument("--server-pid", type=int, required=True, help="whose CPU time and memory to report")
     options.add_argument("--script", choices=sorted(SCRIPTS), required=True)
     options.add_argument("--queue", default="", help="not used")

@@ -127,6 +127,7 @@ class Subscription(Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     confirmed: bool = False
     connection: bool = False  # the subscriber is a connection to this service: told by it, not delivered to
+    gone: float | None = None  # when the subscriber said it is: nothing is brought to it since then
 
     @property
     def expires(self) -> float:

@@ -1,7 +1,8 @@
-"""A server that delivers is killed again and again, while receivers misbehave; then it is audited.
+"""A service that delivers is killed again and again, while receivers misbehave; then it is audited.
 
-Every acknowledged message was brought to each subscriber at least once, or lies in the dead letter queue; and
-that has one letter for each delivery that failed for good, none twice.
+On its own, and as several workers on one Redis, which is killed too. Every acknowledged message was brought
+to each subscriber at least once, or lies in the dead letter queue; and that has one letter for each delivery
+that failed for good, none twice.
 
 Short: a few kills. SUKKAL_LONG=1: many.
 """
@@ -9,15 +10,20 @@ Short: a few kills. SUKKAL_LONG=1: many.
 import asyncio
 import contextlib
 import json
+import os
 import random
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_servers import DURABLE, started
+from worker_processes import until, worker_pids
 
+from .outage import WORKERS, until_served
 from .victim import LONG, SETTINGS, Victim, seed
 from .wire import Answer, Connection, NoAnswer, NotSent
 
@@ -28,6 +34,7 @@ MOST_POSTS = 400 if LONG else 120  # between start and kill
 CLIENTS = 4
 PATIENCE = 180.0  # seconds until all is delivered; leases of dead servers have to lapse
 PROJECT = "acme"
+DELIVERING = SETTINGS | {"webhook_allow": "127.0.0.0/8", "webhook_timeout": "1"}
 POLICY = {
     "retries_with_no_delay": 1,
     "minimum_delay_retries": 0,
@@ -53,16 +60,33 @@ def refuses(writer: asyncio.StreamWriter, _chance: random.Random) -> bool:
 
 
 def sometimes_takes(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
-    taken = chance.random() < 0.7
+    taken = chance.random() < 0.85  # seldom so often in a row that it is left alone for long
     writer.write(OK if taken else BUSY)
     return taken
 
 
 def sometimes_hangs_up(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
-    if chance.random() < 0.8:
+    if chance.random() < 0.85:
         return takes(writer, chance)
     writer.transport.abort()
     return False
+
+
+def misbehaves(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
+    """Hangs, drips, says what no HTTP is, or far too much, which counts as taken; mostly it is well."""
+    kind = chance.random()
+    if kind < 0.03:
+        return False
+    if kind < 0.06:
+        writer.write(b"HTTP/1.1 2")
+        return False
+    if kind < 0.12:
+        writer.write(b"\0 what is this\r\n\r\n")
+        return False
+    if kind < 0.2:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 200_000)
+        return True
+    return takes(writer, chance)
 
 
 class Receiver:
@@ -104,14 +128,19 @@ class Story:
         self.acknowledged: set[int] = set()
         self.open = 0  # posts that got no answer
 
-    async def post(self, port: int, amount: int, strike: Callable[[], None]) -> None:
-        """Post from several clients; after so many answers the server is struck, until it is gone."""
+    async def post(
+        self, port: int, amount: int, strike: Callable[[], None], *, more: int | None = None
+    ) -> None:
+        """Post from several clients; after so many answers the server is struck.
+
+        They post until it is gone; or, with `more`, until so many more are acknowledged.
+        """
         left = amount
 
         async def client() -> None:
             nonlocal left
             connection = Connection(port)
-            while True:
+            while more is None or left > -more:
                 number, self.numbers = self.numbers, self.numbers + 1
                 document = {"messages": [{"body": {"number": number}, "ttl": 86400}]}
                 try:
@@ -120,29 +149,37 @@ class Story:
                     return
                 except NoAnswer:
                     self.open += 1
-                    return
+                    if more is None:
+                        return
+                    continue
+                if more is not None and answer.status == 503:  # as long as the store is away
+                    self.open += 1
+                    await asyncio.sleep(0.02)
+                    continue
                 assert answer.status == 201, answer
                 self.acknowledged.add(number)
                 left -= 1
                 if left == 0:
                     strike()
+            connection.close()
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+
+@asynccontextmanager
+async def receivers_of_all_kinds(chance: random.Random) -> AsyncIterator[list[Receiver]]:
+    """One that takes all, one that refuses all, and others."""
+    kinds = (takes, refuses, sometimes_takes, sometimes_hangs_up, misbehaves)
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(receiver(kind, chance)) for kind in kinds]
 
 
 async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(seed())
     story = Story()
-    settings = SETTINGS | {"webhook_allow": "127.0.0.0/8"}
-    async with (
-        receiver(takes, chance) as good,
-        receiver(refuses, chance) as bad,
-        receiver(sometimes_takes, chance) as moody,
-        receiver(sometimes_hangs_up, chance) as rude,
-    ):
-        receivers = (good, bad, moody, rude)
+    async with receivers_of_all_kinds(chance) as receivers:
         for life in range(KILLS):
-            server = Victim(tmp_path, settings=settings)
+            server = Victim(tmp_path, settings=DELIVERING)
             try:
                 if life == 0:
                     await subscribe(server.port, receivers)
@@ -152,17 +189,62 @@ async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) ->
                 server._process.kill()
                 raise
             server.bury()
-        server = Victim(tmp_path, settings=settings)
+        server = Victim(tmp_path, settings=DELIVERING)
         try:
             letters = await all_ended(server.port, story, receivers)
         finally:
             server.stop()
+    check(story, receivers, letters)
+
+
+async def test_killed_workers_and_a_killed_redis_deliver_all_they_have_acknowledged(tmp_path: Path) -> None:
+    chance = random.Random(seed())
+    story = Story()
+    loop = asyncio.get_running_loop()
+    with started(*DURABLE) as redis:
+        server = Victim(tmp_path, "--store", redis.uri, "--workers", str(WORKERS), settings=DELIVERING)
+
+        def kill_worker() -> None:
+            os.kill(chance.choice(sorted(worker_pids(server))), signal.SIGKILL)
+
+        def restart_redis() -> None:
+            redis.kill()
+            redis.start()
+
+        try:
+            async with receivers_of_all_kinds(chance) as receivers:
+                await subscribe(server.port, receivers)
+                for number in range(KILLS):
+                    strikes: list[asyncio.Future[None]] = []
+                    blow = restart_redis if number % 2 else kill_worker
+                    await story.post(
+                        server.port,
+                        chance.randrange(5, MOST_POSTS),
+                        lambda: strikes.append(loop.run_in_executor(None, blow)),  # noqa: B023
+                        more=MOST_POSTS // 4,
+                    )
+                    await asyncio.gather(*strikes)
+                    await asyncio.to_thread(until, lambda: len(worker_pids(server)) == WORKERS)
+                    await until_served(server)
+                letters = await all_ended(server.port, story, receivers)
+        except BaseException:
+            server._process.kill()
+            server.bury()
+            raise
+        server.stop()
+    check(story, receivers, letters)
+
+
+def check(story: Story, receivers: Sequence[Receiver], letters: dict[str, Counter[int]]) -> None:
+    """Hold the deliveries to what was acknowledged."""
+    good, bad, *others = receivers
     assert story.open > 0, "no kill hit anything"
-    for each in (good, moody, rude):
+    assert not letters[good.url]
+    assert story.acknowledged <= set(good.taken)
+    for each in others:
         dead = letters[each.url]
         assert story.acknowledged <= set(each.taken) | set(dead)
         assert max(dead.values(), default=1) == 1
-    assert not letters[good.url]
     # Each failure is one letter: of what was acknowledged, and perhaps of what was about to be.
     assert not bad.taken
     assert story.acknowledged <= set(letters[bad.url])
@@ -173,7 +255,7 @@ def strike(server: Victim, chance: random.Random) -> None:
     asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
 
 
-async def subscribe(port: int, receivers: tuple[Receiver, ...]) -> None:
+async def subscribe(port: int, receivers: Sequence[Receiver]) -> None:
     connection = Connection(port)
     for each in receivers:
         options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"}
@@ -183,7 +265,7 @@ async def subscribe(port: int, receivers: tuple[Receiver, ...]) -> None:
     connection.close()
 
 
-async def all_ended(port: int, story: Story, receivers: tuple[Receiver, ...]) -> dict[str, Counter[int]]:
+async def all_ended(port: int, story: Story, receivers: Sequence[Receiver]) -> dict[str, Counter[int]]:
     """The numbers of dead letters by subscriber, once each delivery has ended in one way or the other."""
     connection = Connection(port)
     letters: dict[str, Counter[int]] = {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from core.pooled import Stores
 from core.world import Stage, bodies
 from hand_clock import others_go_on
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.dispatcher import STRIDE
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
+from sukkal.stores.contract import Trait
 
 from .carrier import GONE, LATER, NEVER, ONCE_MORE, Post, crash, dispatching, key
 
@@ -267,18 +269,90 @@ async def test_dead_letters_are_told_of_and_make_no_more_of_them() -> None:
     assert len(await post.listed("q")) == 1
 
 
-async def test_receiver_that_is_gone_is_unsubscribed() -> None:
+async def test_receiver_that_is_gone_is_told_nothing_more() -> None:
     post = Post()
-    await post.subscribe("q", A, _dead_letter_queue="dead")
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
     post.carrier.outcomes[A] = [GONE]
     await post.post("q", 1)
     async with dispatching(post):
         await post.delivered(1)
+        await post.pass_time(1)
         await post.post("q", 2)
         await post.settled()
-    assert len(await post.listed("dead")) == 1
-    assert (await post.call("subscriptions.list", queue="q")).subscriptions == []
+        await until(lambda: not post.service.deliveries.notes)
+    assert [letter["reason"] for letter in bodies(await post.listed("dead"))] == ["gone"]
+    (kept,) = (await post.call("subscriptions.list", queue="q")).subscriptions
+    assert (kept.id, kept.gone) == (id_, post.now - 1)
     assert len(post.carrier.parcels) == 1
+    await post.post("q", 3)
+    assert await post.pending() == (0, 0)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_whatever_was_for_a_receiver_that_is_gone_becomes_a_dead_letter(ordered: bool) -> None:
+    """What was parked, and what was posted before and comes to be handed out only then."""
+    post = Post()
+    await post.subscribe("q", A, ordered=ordered, _retry_policy=ONCE_MORE, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [LATER] if ordered else [LATER, LATER, GONE]
+    await post.post("q", 1, 2)
+    async with dispatching(post):
+        await post.delivered(1 if ordered else 2)
+        post.carrier.outcomes[A] = [GONE]
+        if not ordered:
+            await post.post("q", 3)
+            await post.delivered(3)
+        await post.pass_time(10)
+        await until(lambda: post.service.figures.deliveries_dead_lettered == (2 if ordered else 3))
+        await post.settled()
+    letters = bodies(await post.listed("dead"))
+    assert sorted(letter["notification"]["body"] for letter in letters) == ([1, 2] if ordered else [1, 2, 3])
+    assert sum("before" in letter["reason"] for letter in letters) == len(letters) - 1
+    assert len(post.carrier.parcels) == (2 if ordered else 3)
+    assert await post.pending() == (0, 0)
+
+
+async def test_job_of_before_the_receiver_was_gone_ends_in_the_dead_letter_queue() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    await post.post("q", 1)
+    found = await post.service.subscriptions.find(key("q"), id_, now=post.now)
+    assert found is not None
+    await post.service.subscriptions.disable(key("q"), found, now=post.now)
+    await post.pass_time(1)
+    await post.post("q", 2)
+    async with dispatching(post):
+        await until(lambda: post.service.figures.deliveries_dead_lettered)
+        await post.settled()
+    assert [letter["notification"]["body"] for letter in bodies(await post.listed("dead"))] == [1]
+    assert post.carrier.parcels == []
+
+
+async def test_receiver_that_was_gone_can_be_subscribed_again() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [GONE, Outcome(Result.DELIVERED)]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await post.delivered(1)
+        await post.pass_time(1)
+        answer = await post.call("subscriptions.create", queue="q", subscriber=A, options={}, ttl=120)
+        assert (answer.id, answer.created) == (id_, True)
+        await post.post("q", 2)
+        await post.delivered(2)
+    assert post.carrier.to(A) == [1, 2]
+    (again,) = (await post.call("subscriptions.list", queue="q")).subscriptions
+    assert (again.id, again.gone, again.ttl, again.options) == (id_, None, 120, {})
+
+
+async def test_subscription_that_moved_meanwhile_is_not_disabled() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A)
+    found = await post.service.subscriptions.find(key("q"), id_, now=post.now)
+    assert found is not None
+    await post.call("subscriptions.update", queue="q", subscription_id=id_, document={"subscriber": B})
+    await post.service.subscriptions.disable(key("q"), found, now=post.now)
+    (moved,) = (await post.call("subscriptions.list", queue="q")).subscriptions
+    assert (moved.subscriber, moved.gone) == (B, None)
 
 
 async def test_receiver_that_is_gone_takes_nobody_along_who_came_in_its_place() -> None:
@@ -652,6 +726,47 @@ async def test_post_is_not_acknowledged_unless_message_and_job_are_stored(failin
 
 async def _pass() -> None:
     pass
+
+
+async def test_store_that_keeps_no_order_gets_the_message_when_it_has_the_job() -> None:
+    stage = Stage()
+    stage.traits = stage.traits - {Trait.IN_ORDER}
+    post = Post(stage)
+    await post.subscribe("q", A)
+    await post.post("q", "known")
+    gate = stage.messages.hold_before("append")
+    stored = stage.messages.calls.count("append")
+    posting = asyncio.create_task(post.post("q", "after its job"))
+    await gate.reached()
+    await others_go_on()
+    assert stage.messages.calls.count("append") == stored + 1
+    assert bodies(await post.listed("q")) == ["known"]
+    gate.open()
+    await posting
+    assert bodies(await post.listed("q")) == ["known", "after its job"]
+    stage.messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "without a job")
+    assert bodies(await post.listed("q")) == ["known", "after its job"]
+    assert (await post.pending())[0] == 2
+
+
+async def test_message_in_a_pool_is_stored_when_the_services_own_store_has_its_job() -> None:
+    own = Stage()
+    post = Post(own, opener=(stores := Stores()))
+    await post.call("pools.put", pool="p", document={"uri": "test://p", "weight": 1})
+    await post.subscribe("q", A)
+    await post.post("q", "known")
+    own.messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "without a job")
+    assert bodies(await post.listed("q")) == ["known"]
+    stores.stages["test://p"].messages.fail_once("append")
+    with pytest.raises(Exception, match="try again"):
+        await post.post("q", "told of, and not stored")
+    async with dispatching(post):
+        await post.delivered(2)
+    assert post.carrier.to(A) == ["known", "told of, and not stored"]
 
 
 async def test_parked_delivery_is_stored_before_what_it_came_from_is_deleted() -> None:

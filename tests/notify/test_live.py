@@ -113,3 +113,44 @@ async def test_nothing_inside_can_be_subscribed_unless_it_is_allowed(
     caller.close()
     server.stop()  # and with it whatever was under way
     assert not receiver.connections
+
+
+async def test_dead_letters_are_listed_and_replayed_and_a_receiver_that_is_gone_is_left_alone(
+    start_server: Callable[..., ServerProcess], project: str
+) -> None:
+    server = start_server("--store", "memory:", **ALLOWED)
+    caller = Caller(server.host, server.port, project=project)
+    async with receiving(answer(404), answer(200), answer(410)) as receiver:
+        assert await subscribe(caller, "orders", receiver.url, _dead_letter_queue="dead") == 201
+        await post(caller, "orders", "lost")
+        (letter,) = await letters(caller, 1)
+        assert (letter["reason"], letter["attempts"]) == ("it answered 404", 1)
+        path = f"/v2/queues/orders/subscriptions/{letter['subscription_id']}"
+        replayed = await called(caller, "POST", f"{path}/replay")
+        assert (replayed.status, replayed.json) == (200, {"replayed": 1, "marker": None})
+        await receiver.until(lambda receiver: len(receiver.received) == 2)
+        first, again = receiver.received
+        assert again.body == first.body
+        assert again.header("webhook-id") == first.header("webhook-id")
+        assert await letters(caller, 0) == []
+        await post(caller, "orders", "refused")
+        assert [letter["reason"] for letter in await letters(caller, 1)] == ["it answered 410"]
+        async with asyncio.timeout(30):
+            while "disabled" not in (await called(caller, "GET", path)).json:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.02)
+        await post(caller, "orders", "told nobody")
+        assert await subscribe(caller, "orders", receiver.url) == 201
+        assert "disabled" not in (await called(caller, "GET", path)).json
+    caller.close()
+    server.check()
+
+
+async def letters(caller: Caller, count: int) -> list[Any]:
+    """The dead letters, once there are so many."""
+    deadline = time.monotonic() + 30
+    while True:
+        listed = await called(caller, "GET", "/v2/queues/dead/messages?echo=true")
+        if len(listed.json["messages"]) == count:
+            return [message["body"] for message in listed.json["messages"]]
+        assert time.monotonic() < deadline, listed.json
+        await asyncio.sleep(0.02)  # nobody tells of them

@@ -1174,6 +1174,23 @@ async def test_volume_counts_all_queues_together_without_ends(messages: Messages
     assert await messages.volume(now=NOW) == Stats(free=7, claimed=2)
 
 
+async def test_volume_does_not_count_the_services_own_queues(messages: Messages) -> None:
+    own = QueueKey("", "jobs")
+    await messages.append(QUEUE, numbered(2))
+    for dropping in (False, True):
+        await messages.append(own, [*numbered(5), message("short", ttl=60), message("later", delay=10)])
+        await messages.claim(own, lease("c1"), limit=2, now=NOW)
+        await messages.delete(own, ["m00004"], holder=ANYONE, now=NOW)
+        await messages.pop(own, limit=1, now=NOW)
+        while await messages.sweep(now=NOW + 60):
+            pass
+        if dropping:
+            await messages.purge(own)
+        else:
+            assert (await messages.stats(own, now=NOW + 60)).total == 4
+        assert await messages.volume(now=NOW + 60) == Stats(free=2)
+
+
 async def test_volume_does_not_count_what_was_deleted_popped_or_purged(messages: Messages) -> None:
     for queue in (QUEUE, OTHER_QUEUE, OTHER_PROJECT):
         await messages.append(queue, numbered(5))

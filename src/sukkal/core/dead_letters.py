@@ -8,6 +8,7 @@ from sukkal.core.context import Context
 from sukkal.core.deliveries import Deliveries, Parked
 from sukkal.core.messages import Messages
 from sukkal.core.recipients import DEAD_LETTER, Failure, Recipients
+from sukkal.core.subscribing import wants_series
 from sukkal.errors import NotFound
 from sukkal.model import UNCLAIMED, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
@@ -56,7 +57,10 @@ class DeadLetters:
             ]
             if again:
                 failing.update(parked.letter for _, parked in again)
-                await self._deliveries.park([(parked, now) for _, parked in again], now=now)
+                if wants_series(subscription):
+                    await self._deliveries.line_up([parked for _, parked in again], now=now)
+                else:
+                    await self._deliveries.park([(parked, now) for _, parked in again], now=now)
                 ids = [id_ for id_, _ in again]
                 replayed += len(await self._store.delete(letters, ids, holder=UNCLAIMED, now=now))
         return r.Replayed(replayed=replayed, marker=marker)

@@ -8,10 +8,12 @@ queue. Bodies stay in the form in which the message is stored, sealed ones seale
     series/…     deliveries to one subscription that wants them in order or together, oldest first
     turn/…       whose turn it is to serve that series: one message, held by who does, delayed until it is due
 
-A job is written before the messages it tells of, in the same turn of the event loop: in the same
-transaction on SQLite, in the same pipeline on Redis. Its id is made of the first message's, so writing it
-again stores one. What is parked has an id made of the message's, the subscription's and how often it was
-parked. What was taken up is deleted last. So a crash anywhere repeats some steps, and skips none.
+A job is written before the messages it tells of: in the same turn of the event loop, so in the same
+transaction on SQLite, in the same pipeline on Redis. Where a store does not keep the order of such calls
+(`Trait.IN_ORDER`), or messages lie in other stores than jobs, it is waited for. Its id is made of the first
+message's, so writing it again stores one. What is parked has an id made of the message's, the
+subscription's and how often it was parked. What was taken up is deleted last. So a crash anywhere repeats
+some steps, and skips none.
 
 Which posts need a job is told by a note on the queue (`Messages.mark` of the store). It is put there once a
 subscription is recorded, and taken away when a job meets no subscriptions. Every append answers it, and what
@@ -149,11 +151,15 @@ def _series(name: str) -> QueueKey:
 class Deliveries:
     """What posts record, and what a dispatcher does with it."""
 
-    def __init__(self, store: Store, waiting: Waiting, new_id: Callable[[float], str]) -> None:
+    def __init__(
+        self, store: Store, waiting: Waiting, new_id: Callable[[float], str], *, in_order: bool
+    ) -> None:
+        """`in_order`: jobs and messages lie in one store, which keeps none without the ones before."""
         self.notes: dict[QueueKey, str] = {}  # of queues, as the last append to each in this process told
         self._store = store
         self._waiting = waiting
         self._new_id = new_id
+        self._in_order = in_order
 
     # --- recording -----------------------------------------------------------------------------------
 
@@ -161,12 +167,15 @@ class Deliveries:
         self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
     ) -> None:
         """Store messages in a queue with that note, and before them the job to tell of them."""
-        # Both begin in this turn, in this order; SQLite has then done both.
         job = self._job(key, messages, note, dead, now)
-        recorded = asyncio.ensure_future(self._store.append(JOBS, [job]))
-        recorded.add_done_callback(_seen)  # a store may refuse the second call before the first is awaited
-        stored = asyncio.ensure_future(self._store.append(key, messages))
         try:
+            recorded = asyncio.ensure_future(self._store.append(JOBS, [job]))
+            recorded.add_done_callback(
+                _seen
+            )  # a store may refuse the second call before the first is awaited
+            if not self._in_order:
+                await recorded
+            stored = asyncio.ensure_future(self._store.append(key, messages))
             _, found = await asyncio.gather(recorded, stored)
         finally:
             self._tell(JOBS, [job], now)
@@ -174,6 +183,10 @@ class Deliveries:
             self.notes.pop(key, None)
         else:
             self.notes[key] = found
+
+    def at_hand(self, key: QueueKey) -> bool:
+        """Whether messages for that queue reach the store in the turn in which they come."""
+        return self._in_order or key not in self.notes
 
     async def record(
         self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float

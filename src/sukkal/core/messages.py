@@ -59,8 +59,9 @@ class Messages:
     # --- posting -------------------------------------------------------------------------------------
 
     def at_hand(self, ctx: Context, queue: str) -> bool:
-        """Whether the queue's record is, so that a post need not wait for it."""
-        return self._catalog.cached(queue_key(ctx.project, queue), ctx.now) is not None
+        """Whether a post need not wait for the queue's record, or for that of its delivery."""
+        key = queue_key(ctx.project, queue)
+        return self._catalog.cached(key, ctx.now) is not None and self._deliveries.at_hand(key)
 
     async def body_limit(self, ctx: Context, queue: str) -> int:
         """How many bytes a post to this queue may have."""

@@ -45,7 +45,7 @@ class Recipients:
         self.awaited = confirmation.awaited
         self.outside = subscriptions.outside
         self.find = subscriptions.find
-        self.forget = subscriptions.forget
+        self.disable = subscriptions.disable
         self._catalog = catalog
         self._messages = messages
         self._cipher = cipher

@@ -40,7 +40,7 @@ from sukkal.limits import MAX_BODY, Limits
 from sukkal.model import QueueKey, Stats
 from sukkal.operations import TABLE, Body, Operation
 from sukkal.requests import ListMessages, MessageList
-from sukkal.stores.contract import Backend, ControlBackend
+from sukkal.stores.contract import Backend, ControlBackend, Trait
 from sukkal.tally import Figures
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class Service:
         self._control = control
         self._limits = limits
         self._waiting = waiting = Waiting(store, waker, clock)
-        self.deliveries = deliveries = Deliveries(store, waiting, new_id)
+        in_order = opener is None and Trait.IN_ORDER in backend.traits
+        self.deliveries = deliveries = Deliveries(store, waiting, new_id, in_order=in_order)
         self._messages = messages = Messages(
             catalog,
             store,

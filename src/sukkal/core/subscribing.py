@@ -11,6 +11,7 @@ from sukkal.core.context import Credentials
 from sukkal.core.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import Limits, is_name
+from sukkal.model import Subscription
 
 INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and need no leave
 ORDERED = "ordered"  # options
@@ -34,6 +35,17 @@ class Entrust(Protocol):
         credentials, Forbidden when they do not suffice, Unavailable when nobody can tell now.
         """
         ...
+
+
+def wants_series(subscription: Subscription) -> bool:
+    """Whether deliveries to it are made one after the other, in order."""
+    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
+
+
+def parcel_size(subscription: Subscription) -> int:
+    """How many messages may be brought to it at once."""
+    size = subscription.options.get(BATCH)
+    return min(max(size, 1), MOST_BATCHED) if isinstance(size, int) else 1
 
 
 class Changes(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ and notify nobody, until their time is over.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -98,7 +99,10 @@ class Subscriptions:
     # --- operations ----------------------------------------------------------------------------------
 
     async def create(self, ctx: Context, request: r.CreateSubscription) -> r.SubscriptionCreated:
-        """Subscribe somebody; one who has not confirmed yet stays as recorded, and is asked once more."""
+        """Subscribe somebody; one who has not confirmed yet stays as recorded, and is asked once more.
+
+        One that was disabled is subscribed anew, under its old id.
+        """
         key = QueueKey(ctx.project, request.queue)
         connection = None if request.subscriber else self._connections.get(ctx.connection or "")
         if connection is None and not request.subscriber:
@@ -119,6 +123,8 @@ class Subscriptions:
             await self._catalog.ensure(key, now=ctx.now)
         async with self._recording:
             there = await self._record(key, subscription, now=ctx.now)
+        if there is not None and there.gone is not None:
+            subscription, there = await self._enable(key, there.id, subscription, now=ctx.now)
         if connection is None:  # also beside one that was there: its mark may never have come about
             await self._mark(key, now=ctx.now)
         if there is not None and (there.confirmed or connection is not None):
@@ -173,6 +179,17 @@ class Subscriptions:
             self._half_written.pop(subscription.id, None)
         return there
 
+    async def _enable(
+        self, key: QueueKey, id_: str, subscription: Subscription, *, now: float
+    ) -> tuple[Subscription, Subscription | None]:
+        """Subscribe anew who was disabled. Answers what there is then, and again if it is another's doing."""
+
+        def enabled(it: Subscription) -> Subscription:
+            return it if it.gone is None else replace(subscription, id=id_)
+
+        before, after = await self._change(key, id_, enabled, now=now)
+        return after, before if before.gone is None else None
+
     async def _take_name(
         self, key: QueueKey, subscription: Subscription, *, now: float
     ) -> Subscription | None:
@@ -225,7 +242,7 @@ class Subscriptions:
         def changed(before: Subscription) -> Subscription:
             if changes.get("subscriber", before.subscriber) == before.subscriber:
                 return replace(before, **changes)
-            return replace(before, **changes, confirmed=False, connection=False)
+            return replace(before, **changes, confirmed=False, connection=False, gone=None)
 
         if self._entrusts and not changes.keys().isdisjoint(("subscriber", "options")):
             wanted = changed(await self.get(ctx, r.GetSubscription(queue=key.name, subscription_id=id_)))
@@ -302,7 +319,7 @@ class Subscriptions:
         await self._remove(QueueKey(ctx.project, request.queue), request.subscription_id, now=ctx.now)
 
     async def outside(self, key: QueueKey, *, now: float) -> list[Subscription]:
-        """The queue's live subscriptions that are to be delivered to, confirmed or not, all of them.
+        """The queue's live subscriptions but for connections, confirmed or not, disabled or not, all of them.
 
         Read from the store: whoever was acknowledged anywhere before this call is among them.
         """
@@ -331,9 +348,17 @@ class Subscriptions:
         document = await self._documents.get(records, id_, now=now)
         return None if document is None else _read(document.value)
 
-    async def forget(self, key: QueueKey, id_: str, *, now: float) -> None:
-        """Delete one of a queue's subscriptions, if it is there."""
-        await self._remove(key, id_, now=now)
+    async def disable(self, key: QueueKey, subscription: Subscription, *, now: float) -> None:
+        """Note that the subscriber is gone. The record stays, for the sake of what is still to come."""
+
+        def disabled(it: Subscription) -> Subscription:
+            moved = it.subscriber != subscription.subscriber
+            return it if moved or it.gone is not None else replace(it, gone=now)
+
+        found = await self.find(key, subscription.id, now=now)
+        if found is not None and disabled(found) is not found:
+            with contextlib.suppress(NotFound):  # it was deleted meanwhile
+                await self._change(key, subscription.id, disabled, now=now)
 
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""

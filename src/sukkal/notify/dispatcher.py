@@ -44,7 +44,7 @@ from sukkal.core.deliveries import (
     turn_queue,
 )
 from sukkal.core.recipients import Recipients
-from sukkal.core.subscribing import BATCH, FILTER, MOST_BATCHED, ORDERED
+from sukkal.core.subscribing import FILTER, parcel_size, wants_series
 from sukkal.core.waiting import Place
 from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription
@@ -76,6 +76,7 @@ STRIDE = 32  # deliveries begun without a pause
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 SERIES_SECONDS = 60.0  # before a whole series is looked at again that waits for its host, unless it is closed
+DISABLED = "it has answered before that it is gone"
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
@@ -241,10 +242,8 @@ class Dispatcher:
                     continue
                 with _alone(work, job.queue):
                     audience = _unless_fault(audiences[job.key])
-                    if not audience:
+                    if all(each.gone is not None for each in audience):
                         await insist(partial(self._deliveries.unmark, job.key, job.note))
-                        self._ledger.end(work)
-                        continue
                     await self._hand_out(work, job, audience)
         return len(taken)
 
@@ -255,6 +254,8 @@ class Dispatcher:
         for message, body in told:
             notification = render(_notice(job.key, message, body))
             for subscription in audience:
+                if subscription.gone is not None and subscription.gone < message.created:
+                    continue  # what came before is a failure
                 if not self._wants(subscription, body):
                     continue
                 parked = Parked(
@@ -332,7 +333,7 @@ class Dispatcher:
         work.left += 1
         now = self._clock.now()
         deliverer, host = self._route(subscription.subscriber)
-        if deliverer is not None:
+        if deliverer is not None and subscription.gone is None:
             delay = self._hosts.delay(host, parked.project, now)
             if delay is not None and now - parked.since < LONGEST_LIFE:
                 self._wait_for_host(work, parked, delay)
@@ -391,6 +392,10 @@ class Dispatcher:
         deliverer: Deliverer | None,
         host: str,
     ) -> None:
+        if subscription.gone is not None:
+            await self._give_up(parked, subscription, notification, Outcome(Result.FAILED, DISABLED))
+            self._ledger.end(work)
+            return
         try:
             if deliverer is None:
                 outcome = Outcome(Result.FAILED, NOBODY)
@@ -491,7 +496,9 @@ class Dispatcher:
         first = rows[0]
         notices = [self._notification(row) for row in rows]
         deliverer, host = self._route(subscription.subscriber)
-        if deliverer is None:
+        if subscription.gone is not None:
+            outcome = Outcome(Result.FAILED, DISABLED)
+        elif deliverer is None:
             outcome = Outcome(Result.FAILED, NOBODY)
         else:
             now = self._clock.now()
@@ -506,7 +513,8 @@ class Dispatcher:
         if outcome.result is Result.DELIVERED:
             self._figures.delivered += len(rows)
             return None, 0
-        rows = [replace(row, attempts=first.attempts + 1) for row in rows]
+        if subscription.gone is None:
+            rows = [replace(row, attempts=first.attempts + 1) for row in rows]
         if outcome.result is Result.RETRY:
             due = await self._next(rows[0], subscription, outcome)
             if due is not None:
@@ -545,18 +553,11 @@ class Dispatcher:
             lambda: self._recipients.bury(parked, subscription, notification, outcome.reason, now=now)
         )
         if outcome.result is Result.GONE:
-            await self._unsubscribe(parked.key, subscription)
+            await insist(lambda: self._recipients.disable(parked.key, subscription, now=now))
         if buried:
             self._figures.deliveries_dead_lettered += 1
         else:
             self._figures.deliveries_dropped += 1
-
-    async def _unsubscribe(self, key: QueueKey, subscription: Subscription) -> None:
-        """Delete it, unless it has got another subscriber meanwhile, who said nothing."""
-        now = self._clock.now()
-        there = await insist(partial(self._recipients.find, key, subscription.id, now=now))
-        if there is not None and there.subscriber == subscription.subscriber:
-            await insist(partial(self._recipients.forget, key, subscription.id, now=now))
 
 
 def _parcel(id_: str, notices: list[bytes], rows: list[Parked], subscription: Subscription) -> Parcel:
@@ -571,17 +572,6 @@ def _parcel(id_: str, notices: list[bytes], rows: list[Parked], subscription: Su
         attempt=first.attempts,
         traces=[trace for trace in traces if trace],
     )
-
-
-def wants_series(subscription: Subscription) -> bool:
-    """Whether deliveries to it are made one after the other, in order."""
-    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
-
-
-def parcel_size(subscription: Subscription) -> int:
-    """How many messages may be brought to it at once."""
-    size = subscription.options.get(BATCH)
-    return min(max(size, 1), MOST_BATCHED) if isinstance(size, int) else 1
 
 
 def _notice(key: QueueKey, told: Told, body: bytes) -> Notice:

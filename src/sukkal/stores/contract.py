@@ -28,6 +28,9 @@ class Trait(enum.StrEnum):
     AT_LEAST_ONCE = "AOD"
     HIGH_THROUGHPUT = "HIGH_THROUGHPUT"
     SHARED = "SHARED"  # several processes may use it at once
+    IN_ORDER = (
+        "IN_ORDER"  # of appends begun one after the other in one turn, none is kept without the ones before
+    )
 
 
 class Messages(Protocol):
@@ -137,7 +140,7 @@ class Messages(Protocol):
 
     async def volume(self, *, now: float) -> Stats:
         """Messages of all queues together, without ends. What expired or lapsed since the last
-        sweep may still count as it did before.
+        sweep may still count as it did before. Those of the service's own project, "", do not count.
         """
         ...
 

@@ -248,8 +248,8 @@ class MemoryMessages:
 
     async def volume(self, *, now: float) -> Stats:
         free = claimed = 0
-        for stored in self._queues.values():
-            for _, message in stored.live(now):
+        for queue, stored in self._queues.items():
+            for _, message in stored.live(now) if queue.project else ():
                 if message.claim is None:
                     free += 1
                 else:
@@ -347,7 +347,7 @@ class MemoryDocuments:
 class MemoryBackend:
     """A store for tests and trials: ordered and leasing, but neither durable nor shared."""
 
-    traits: frozenset[Trait] = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE})
+    traits: frozenset[Trait] = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.IN_ORDER})
 
     def __init__(self) -> None:
         waker = LocalWaker()

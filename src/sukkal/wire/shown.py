@@ -42,6 +42,7 @@ class ShownSubscription(Struct):
     age: int
     options: dict[str, Any]
     confirmed: bool
+    disabled: str | UnsetType = UNSET  # since when; left out of those that are not
 
 
 def subscription(found: Subscription, *, now: float) -> ShownSubscription:
@@ -53,6 +54,7 @@ def subscription(found: Subscription, *, now: float) -> ShownSubscription:
         age(now, found.created),
         found.options,
         found.confirmed,
+        UNSET if found.gone is None else moment(found.gone),
     )
 
 

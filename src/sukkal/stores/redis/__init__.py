@@ -25,6 +25,7 @@ class RedisBackend:
         self._durable = durable
         dialer = Dialer(options, durable=durable)
         self._servers: Servers = _KINDS[options.scheme](options, layout, dialer)
+        self._in_order = isinstance(self._servers, OneServer)  # its calls go down one connection
         self._waker = RedisWaker(self._servers, layout, options.timeout)
         self.messages: Messages = RedisMessages(self._servers, layout, names, dialer.figures)
         self.documents: Documents = RedisDocuments(self._servers, layout, names)
@@ -37,6 +38,8 @@ class RedisBackend:
         traits = {Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT, Trait.SHARED}
         if self._durable and self._servers.durable:
             traits.add(Trait.DURABLE)
+        if self._in_order:
+            traits.add(Trait.IN_ORDER)
         return frozenset(traits)
 
     async def open(self) -> None:

@@ -45,6 +45,7 @@ Of a partition:
                         them lapses, ends or expires: what the sweep goes by
     tally   hash        "total" and "held": messages of all its queues; a queue, as on the agenda: how many of
                         its messages have expired since a sweep told of that
+    own     hash        the same of queues of the service's own project, ""
 
 No key name and no value is ever part of a script's text. Times are decimal texts that mean the same double
 here and there; places stay below 2^53 until the year 4800.
@@ -100,7 +101,7 @@ class Home:
         keys = [tag + kind + name for kind in kinds]
         keys.append(tag + b"agenda")
         if letter == b"q":
-            keys.append(tag + b"tally")
+            keys.append(tag + (b"own" if name.startswith(b"/") else b"tally"))
         self.keys = bulk(keys)
         self.member = bulk((letter + name,))
 

@@ -41,7 +41,9 @@ class SqliteBackend:
             undo.pop_all()
         self.waker: Waker = waker
         self.figures = self._database.figures
-        self.traits = frozenset({Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT})
+        self.traits = frozenset(
+            {Trait.FIFO, Trait.CLAIMS, Trait.AT_LEAST_ONCE, Trait.HIGH_THROUGHPUT, Trait.IN_ORDER}
+        )
         if durable:
             self.traits |= {Trait.DURABLE}
 

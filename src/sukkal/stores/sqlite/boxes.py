@@ -98,7 +98,8 @@ class Boxes:
         box.appends += 1
         box.total += added
         box.delayed += delayed
-        self.total += added
+        if box.key.project:
+            self.total += added
         if not box.changed:
             box.changed = True
             self._changed.append(box)
@@ -109,8 +110,9 @@ class Boxes:
         box.total += total
         box.held += held
         box.delayed += delayed
-        self.total += total
-        self.held += held
+        if box.key.project:
+            self.total += total
+            self.held += held
         if not box.changed:
             box.changed = True
             self._changed.append(box)
@@ -118,8 +120,9 @@ class Boxes:
     def abandon(self, box: Box) -> None:
         """Leave a box behind, dead. Only within a write."""
         self._database.execute("UPDATE box SET dead = 1 WHERE id = ?", (box.id,))
-        self.total -= box.total
-        self.held -= box.held
+        if box.key.project:
+            self.total -= box.total
+            self.held -= box.held
         del self._cache[box.key]
 
     def _remember(self, box: Box) -> Box:
@@ -158,5 +161,5 @@ class Boxes:
 
     def _count(self) -> None:
         self.total, self.held = self._database.execute(
-            "SELECT coalesce(sum(total), 0), coalesce(sum(held), 0) FROM box WHERE dead = 0"
+            "SELECT coalesce(sum(total), 0), coalesce(sum(held), 0) FROM box WHERE dead = 0 AND project <> ''"
         ).fetchone()
