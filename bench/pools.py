@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sukkal.core.backends import Site
+from sukkal.core.pooling.backends import Site
 from sukkal.core.service import Service
 from sukkal.http.app import HttpApp
 from sukkal.stores.contract import Backend

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from sukkal import config
-from sukkal.core.backends import Site
+from sukkal.core.pooling.backends import Site
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
 from sukkal.http.app import HttpApp

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from sukkal.config import BadSetting, Settings
 from sukkal.core.clock import Clock, SystemClock
-from sukkal.core.signing_keys import read_key
-from sukkal.core.subscribing import Entrust
+from sukkal.core.subscribing.rules import Entrust
+from sukkal.core.subscribing.signing_keys import read_key
 from sukkal.model import QueueKey
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Deliverer, Deliverers

@@ -15,16 +15,16 @@ from msgspec.structs import replace
 
 from sukkal import logs, outside, workers
 from sukkal.config import BadSetting, Settings
-from sukkal.core.backends import Site
 from sukkal.core.cipher import WrongKey
 from sukkal.core.clock import SystemClock
-from sukkal.core.confirmation import Terms, Wording
-from sukkal.core.filters import compile_filter
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, time_store, timed
+from sukkal.core.pooling.backends import Site
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
-from sukkal.core.subscribing import Check, Entrust
+from sukkal.core.subscribing.confirmation import Terms, Wording
+from sukkal.core.subscribing.filters import compile_filter
+from sukkal.core.subscribing.rules import Check, Entrust
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors

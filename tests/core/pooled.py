@@ -10,7 +10,7 @@ from typing import Any
 
 from hand_clock import HandClock
 
-from sukkal.core.backends import Site
+from sukkal.core.pooling.backends import Site
 from sukkal.core.service import Service
 from sukkal.errors import BadStoreURI, StoreUnavailable
 from sukkal.model import QueueKey

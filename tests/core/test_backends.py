@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hand_clock import HandClock
 
-from sukkal.core.backends import Backends, Site
-from sukkal.core.topology import Topology, TopologyRecord
+from sukkal.core.pooling.backends import Backends, Site
+from sukkal.core.pooling.topology import Topology, TopologyRecord
 from sukkal.model import Pool
 from sukkal.stores.contract import Backend, Trait
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
-from sukkal.core.confirmation import Terms, Wording
-from sukkal.core.deliveries import Parked
 from sukkal.core.signing import Grant, Signer, written
+from sukkal.core.subscribing.confirmation import Terms, Wording
+from sukkal.core.subscribing.deliveries import Parked
 from sukkal.model import QueueKey, Subscription, topic
 from sukkal.stores.memory import MemoryBackend
 

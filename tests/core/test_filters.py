@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sukkal.core.filters import DEEPEST, MOST_PARTS, compile_filter
+from sukkal.core.subscribing.filters import DEEPEST, MOST_PARTS, compile_filter
 from sukkal.errors import Invalid
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sukkal.core import placement
-from sukkal.core.placement import RETAINED, SWITCH_SECONDS
-from sukkal.core.topology import CACHE_SECONDS
+from sukkal.core.pooling import placement
+from sukkal.core.pooling.placement import RETAINED, SWITCH_SECONDS
+from sukkal.core.pooling.topology import CACHE_SECONDS
 from sukkal.errors import Conflict, Forbidden, ServiceError, Unavailable
 from sukkal.model import Notice, QueueKey, topic
 from sukkal.requests import CreateSubscription

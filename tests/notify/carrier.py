@@ -11,8 +11,8 @@ from core.world import PROJECT, World
 from hand_clock import others_go_on
 from until import until
 
-from sukkal.core.filters import compile_filter
 from sukkal.core.ids import Mint
+from sukkal.core.subscribing.filters import compile_filter
 from sukkal.model import QueueKey
 from sukkal.notify.deliverer import Deliverer, Outcome, Parcel, Result
 from sukkal.notify.dispatcher import Dispatcher

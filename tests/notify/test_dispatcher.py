@@ -11,10 +11,10 @@ from hand_clock import others_go_on
 from msgspec.structs import replace
 from until import PATIENCE, until
 
-from sukkal.core.confirmation import Terms
-from sukkal.core.dead_letters import MOST_READ
-from sukkal.core.deliveries import JOBS, PARKED
 from sukkal.core.signing import Signer
+from sukkal.core.subscribing.confirmation import Terms
+from sukkal.core.subscribing.dead_letters import MOST_READ
+from sukkal.core.subscribing.deliveries import JOBS, PARKED
 from sukkal.errors import NotFound
 from sukkal.model import Lease
 from sukkal.notify import dispatcher

@@ -8,7 +8,7 @@ from core.world import PROJECT, Stage, World, bodies
 from msgspec import Raw
 from msgspec.structs import replace
 
-from sukkal.core.recipients import Failure
+from sukkal.core.subscribing.recipients import Failure
 from sukkal.errors import Invalid
 from sukkal.model import Notice
 from sukkal.notify.deliverer import Outcome, Parcel, Result

@@ -14,7 +14,7 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from sukkal.core.signing_keys import read_key
+from sukkal.core.subscribing.signing_keys import read_key
 from sukkal.model import Notice
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Outcome, Result

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from sukkal.core import placement
-from sukkal.core.backends import Site
-from sukkal.core.pooling import Pooling
+from sukkal.core.pooling import placement
+from sukkal.core.pooling.assembly import Pooling
+from sukkal.core.pooling.backends import Site
 from sukkal.errors import Conflict
 from sukkal.model import FlavorKey, Pool, QueueKey, Stats
 from sukkal.stores.contract import Backend

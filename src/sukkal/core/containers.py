@@ -13,8 +13,8 @@ from sukkal import requests as r
 from sukkal.core import attributes, patch
 from sukkal.core.catalog import SCAN, Catalog
 from sukkal.core.context import Context
-from sukkal.core.placement import Placement
-from sukkal.core.subscriptions import Subscriptions
+from sukkal.core.pooling.placement import Placement
+from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, NotFound
 from sukkal.limits import DEFAULT_PAGE, Limits

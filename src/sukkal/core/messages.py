@@ -13,8 +13,8 @@ from sukkal.core.cipher import Cipher
 from sukkal.core.compression import COMPRESSED, Compression
 from sukkal.core.containers import queue_not_found
 from sukkal.core.context import Context
-from sukkal.core.deliveries import Deliveries
 from sukkal.core.ids import is_id
+from sukkal.core.subscribing.deliveries import Deliveries
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Held, Invalid, NotFound, Undeletable
 from sukkal.limits import DEFAULT_PAGE, Limits

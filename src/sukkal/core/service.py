@@ -6,34 +6,34 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
 from sukkal.core.attributes import FLAVOR
-from sukkal.core.backends import Opener
 from sukkal.core.carrier import Carrier
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, check_key
 from sukkal.core.claims import Claims
 from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.compression import Compression
-from sukkal.core.confirmation import Confirmation, Send, Terms
 from sukkal.core.containers import Containers
 from sukkal.core.context import Context
-from sukkal.core.dead_letters import DeadLetters
-from sukkal.core.deliveries import Deliveries
 from sukkal.core.dispatch import Dispatcher, Handler, unavailable
-from sukkal.core.filters import compile_filter
-from sukkal.core.flavors import Flavors
 from sukkal.core.health import Health
 from sukkal.core.ids import Mint
 from sukkal.core.journal import Call
 from sukkal.core.messages import Messages
 from sukkal.core.notifier import Notifier
 from sukkal.core.policy import authorize
-from sukkal.core.pool_health import PoolHealth
-from sukkal.core.pooling import Pooling
-from sukkal.core.pools import Pools
-from sukkal.core.recipients import Recipients
+from sukkal.core.pooling.assembly import Pooling
+from sukkal.core.pooling.backends import Opener
+from sukkal.core.pooling.flavors import Flavors
+from sukkal.core.pooling.health import PoolHealth
+from sukkal.core.pooling.pools import Pools
 from sukkal.core.signing import Signer
-from sukkal.core.subscribing import Check, Entrust, Rules
-from sukkal.core.subscriptions import Subscriptions
+from sukkal.core.subscribing.confirmation import Confirmation, Send, Terms
+from sukkal.core.subscribing.dead_letters import DeadLetters
+from sukkal.core.subscribing.deliveries import Deliveries
+from sukkal.core.subscribing.filters import compile_filter
+from sukkal.core.subscribing.recipients import Recipients
+from sukkal.core.subscribing.rules import Check, Entrust, Rules
+from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
 from sukkal.limits import MAX_BODY, Limits

@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from sukkal.core.attributes import RETRY_POLICY
 from sukkal.core.clock import Clock
-from sukkal.core.deliveries import (
+from sukkal.core.subscribing.deliveries import (
     JOBS,
     PARKED,
     Deliveries,
@@ -43,8 +43,8 @@ from sukkal.core.deliveries import (
     turn_item,
     turn_queue,
 )
-from sukkal.core.recipients import Recipients
-from sukkal.core.subscribing import FILTER, parcel_size, wants_series
+from sukkal.core.subscribing.recipients import Recipients
+from sukkal.core.subscribing.rules import FILTER, parcel_size, wants_series
 from sukkal.core.waiting import Place
 from sukkal.errors import Invalid, StoreUnavailable
 from sukkal.model import Lease, Notice, QueueKey, Subscription

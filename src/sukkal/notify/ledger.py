@@ -13,7 +13,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from sukkal.core.clock import Clock, Timer
-from sukkal.core.deliveries import Deliveries, Parked
+from sukkal.core.subscribing.deliveries import Deliveries, Parked
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Lease, QueueKey
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from sukkal.core.recipients import DEAD_LETTER
+from sukkal.core.subscribing.recipients import DEAD_LETTER
 from sukkal.errors import Invalid, StoreUnavailable, Unavailable
 from sukkal.limits import is_name
 from sukkal.model import QueueKey

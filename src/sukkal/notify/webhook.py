@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from sukkal.core.signing_keys import own_keys
+from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.sender import USER_AGENT, Answer, NotReached, Refused, Sender, permitted_headers

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
-from sukkal.core.subscriptions import Subscriptions
+from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.errors import StoreUnavailable
 from sukkal.ws.connection import Connection, Patience
 from sukkal.ws.responder import Responder

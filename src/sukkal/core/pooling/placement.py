@@ -33,10 +33,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sukkal.core.backends import Backends, answers
-from sukkal.core.chain import Chain, ChainWaker, Part
 from sukkal.core.clock import Clock
-from sukkal.core.topology import CACHE_SECONDS, Topology, TopologyRecord
+from sukkal.core.pooling.backends import Backends, answers
+from sukkal.core.pooling.chain import Chain, ChainWaker, Part
+from sukkal.core.pooling.topology import CACHE_SECONDS, Topology, TopologyRecord
 from sukkal.errors import Conflict, Invalid, StoreUnavailable
 from sukkal.model import FlavorKey, Pool, QueueKey
 from sukkal.stores.contract import Backend, Documents, Messages, Shelf, Waker

@@ -5,10 +5,10 @@ import msgspec
 from sukkal import requests as r
 from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.context import Context
-from sukkal.core.deliveries import Deliveries, Parked
 from sukkal.core.messages import Messages
-from sukkal.core.recipients import DEAD_LETTER, Failure, Recipients
-from sukkal.core.subscribing import wants_series
+from sukkal.core.subscribing.deliveries import Deliveries, Parked
+from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients
+from sukkal.core.subscribing.rules import wants_series
 from sukkal.errors import NotFound
 from sukkal.model import UNCLAIMED, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store

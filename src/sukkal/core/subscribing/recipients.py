@@ -10,10 +10,10 @@ from msgspec import Raw, Struct
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, DEAD_LETTER_TTL, Attributes
 from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, is_sealed
-from sukkal.core.confirmation import Confirmation
-from sukkal.core.deliveries import Parked, Told
 from sukkal.core.messages import Messages
-from sukkal.core.subscriptions import Subscriptions
+from sukkal.core.subscribing.confirmation import Confirmation
+from sukkal.core.subscribing.deliveries import Parked, Told
+from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.limits import is_name
 from sukkal.model import Message, QueueKey, Subscription
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
 from sukkal.core.context import Credentials
-from sukkal.core.signing_keys import own_keys
+from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import Limits, is_name
 from sukkal.model import Subscription

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from sukkal.core.placement import Placement
+from sukkal.core.pooling.placement import Placement
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Holder, Lease, Message, QueueKey, Stats, View
 from sukkal.stores.contract import Backend, Heard, Messages, Told, Waker

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.signing import Signer, written
-from sukkal.core.subscribing import INSIDE
+from sukkal.core.subscribing.rules import INSIDE
 from sukkal.model import QueueKey, Subscription
 from sukkal.wire import links
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from sukkal import requests as r
 from sukkal.core.attributes import FLAVOR
-from sukkal.core.backends import CAPABILITIES, Backends
 from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
-from sukkal.core.placement import Placement
-from sukkal.core.pools import OTHER_CAPABILITIES
-from sukkal.core.topology import Topology, TopologyRecord
+from sukkal.core.pooling.backends import CAPABILITIES, Backends
+from sukkal.core.pooling.placement import Placement
+from sukkal.core.pooling.pools import OTHER_CAPABILITIES
+from sukkal.core.pooling.topology import Topology, TopologyRecord
 from sukkal.errors import Forbidden, Invalid, InvalidBody, NotFound
 from sukkal.limits import DEFAULT_PAGE, MAX_NAME, Limits, is_name
 from sukkal.model import Flavor, FlavorKey

@@ -5,11 +5,11 @@ import logging
 import uuid
 
 from sukkal import requests as r
-from sukkal.core.backends import Backends, answers, capabilities
 from sukkal.core.context import Context
 from sukkal.core.health import PROBE_SECONDS, PROJECT, Health
-from sukkal.core.placement import Placement
-from sukkal.core.topology import TopologyRecord
+from sukkal.core.pooling.backends import Backends, answers, capabilities
+from sukkal.core.pooling.placement import Placement
+from sukkal.core.pooling.topology import TopologyRecord
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Pool, QueueKey
 from sukkal.stores.contract import Backend, Trait

@@ -24,11 +24,11 @@ from msgspec.structs import replace
 
 from sukkal import requests as r
 from sukkal.core.catalog import Catalog
-from sukkal.core.confirmation import Confirmation
 from sukkal.core.context import Context
 from sukkal.core.ids import minted
 from sukkal.core.notifier import Hear, Listener, Notifier
-from sukkal.core.subscribing import Entrust, Rules
+from sukkal.core.subscribing.confirmation import Confirmation
+from sukkal.core.subscribing.rules import Entrust, Rules
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription

@@ -10,10 +10,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from sukkal import requests as r
-from sukkal.core.backends import Backends, Site, answers, capabilities
 from sukkal.core.context import Context
-from sukkal.core.placement import Placement
-from sukkal.core.topology import Topology, TopologyRecord
+from sukkal.core.pooling.backends import Backends, Site, answers, capabilities
+from sukkal.core.pooling.placement import Placement
+from sukkal.core.pooling.topology import Topology, TopologyRecord
 from sukkal.errors import (
     BadStoreURI,
     Conflict,

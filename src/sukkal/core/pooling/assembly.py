@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from sukkal.core.backends import Backends, Opener
 from sukkal.core.clock import Clock
-from sukkal.core.placed import PlacedMessages, PlacedWaker
-from sukkal.core.placement import Placement
-from sukkal.core.topology import TopologyRecord
+from sukkal.core.pooling.backends import Backends, Opener
+from sukkal.core.pooling.placed import PlacedMessages, PlacedWaker
+from sukkal.core.pooling.placement import Placement
+from sukkal.core.pooling.topology import TopologyRecord
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Pool, QueueKey
 from sukkal.stores.contract import Backend, ControlBackend

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from sukkal.core.clock import Clock
-from sukkal.core.topology import Topology
+from sukkal.core.pooling.topology import Topology
 from sukkal.errors import BadStoreURI, StoreInUse, StoreUnavailable
 from sukkal.model import Pool
 from sukkal.stores.contract import Backend, Trait

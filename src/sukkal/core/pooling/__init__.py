@@ -1,0 +1,1 @@
+"""One service over many stores: pools, flavors, and where each queue lies."""
