@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from wire import Caller, request
 
 PATIENCE = 60.0  # seconds a server may take to start or to stop
+_GROUP = "main"  # what the sentinels call theirs
 _CLIENT = "3381af92-2b9e-11e3-b191-71861300734c"
 _HERE = Path(__file__).parent
 
@@ -135,10 +137,12 @@ def _environment() -> Mapping[str, str]:
 class Redis:
     """A redis-server of its own on a free port, its log in a directory of its own; gone with the block."""
 
-    def __init__(self, program: str, directory: Path, *options: str) -> None:
+    def __init__(self, program: str, directory: Path, *options: str, config: Path | None = None) -> None:
+        """`config` is a file it may write to, which sentinels need."""
         directory.mkdir()
         self.port = free_port()
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
+        command = [program] if config is None else [program, str(config)]
+        command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
         command += ["--save", "", "--logfile", "log", "--auto-aof-rewrite-percentage", "0", *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         begun = time.perf_counter()
@@ -151,6 +155,10 @@ class Redis:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid]
 
     @property
     def uri(self) -> str:
@@ -182,3 +190,67 @@ class Redis:
     def __exit__(self, *_exc: object) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE)
+
+
+class SentinelGroup:
+    """A primary and two replicas, watched by three sentinels: the least that bears the loss of any one."""
+
+    def __init__(self, program: str, folder: Callable[[], Path], *options: str) -> None:
+        """`folder` names a fresh directory with each call; `options` are of the servers."""
+        self._members = ExitStack()
+        self._sentinels: list[Redis] = []
+        try:
+            self.primary = self._add(Redis(program, folder(), *options))
+            of = ("--replicaof", "127.0.0.1", str(self.primary.port), "--repl-diskless-sync-delay", "0")
+            self._data = [
+                self.primary,
+                *(self._add(Redis(program, folder(), *options, *of)) for _ in range(2)),
+            ]
+            for _ in range(3):
+                directory = folder()
+                config = directory.with_suffix(".conf")
+                config.write_text(f"sentinel monitor {_GROUP} 127.0.0.1 {self.primary.port} 2\n")
+                self._sentinels.append(self._add(Redis(program, directory, "--sentinel", config=config)))
+            self._wait()
+        except BaseException:
+            self._members.close()
+            raise
+
+    def _add(self, member: Redis) -> Redis:
+        return self._members.enter_context(member)
+
+    def _wait(self) -> None:
+        """Return when the replicas follow, and each sentinel knows of all."""
+        known = (b"num-slaves", b"$1", b"2", b"num-other-sentinels", b"$1", b"2")
+        begun = time.perf_counter()
+        while True:
+            linked = all(
+                b"master_link_status:up" in replica.ask("INFO", "replication") for replica in self._data[1:]
+            )
+            facts = [each.ask("SENTINEL", "MASTER", _GROUP).split(b"\r\n") for each in self._sentinels]
+            if linked and all(_follow(known[:3], fact) and _follow(known[3:], fact) for fact in facts):
+                return
+            if time.perf_counter() - begun > PATIENCE:
+                raise ServerFailed("The servers of the Sentinel group did not come together.")
+            time.sleep(0.02)
+
+    @property
+    def pids(self) -> list[int]:
+        return [each.pid for each in (*self._data, *self._sentinels)]
+
+    @property
+    def uri(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self._sentinels)
+        return f"redis+sentinel://{hosts}/{_GROUP}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._members.close()
+
+
+def _follow(wanted: Sequence[bytes], parts: Sequence[bytes]) -> bool:
+    """Whether these parts of an answer come one after the other."""
+    count = len(wanted)
+    return any(tuple(parts[at : at + count]) == tuple(wanted) for at in range(len(parts)))

@@ -1,7 +1,7 @@
-"""What is measured of the store on Redis: one server, two workers and the load generator on this machine.
+"""What is measured of Redis as a store: one server or a Sentinel group, two workers and the load generator.
 
-Skipped, with a word on it, where no redis-server is installed. CPU times are those of all processes of a kind
-over a run, warm-up included, for each request of it.
+All of it is on this machine; skipped, with a word on it, where no redis-server is installed. CPU times are
+those of all processes of a kind over a run, warm-up included, for each request of it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import proc
 import wire
 from msgspec import Raw
 from scenarios import SHALLOW, Bench, Figures, Measured, Result, store_some
-from servers import Redis, Server
+from servers import Redis, SentinelGroup, Server
 
 from sukkal.core.context import Context
 from sukkal.core.service import Service
@@ -26,16 +26,25 @@ from sukkal.stores.contract import Backend, Shelf
 from sukkal.stores.registry import open_backend
 
 MODES = ("everysec", "always")
+GROUPS = (  # how many replicas must have a write before it is answered, and how each server syncs its log
+    (0, "everysec"),
+    (2, "everysec"),
+    (2, "always"),
+)
 _WORKERS = 2
 _PAYLOAD = 1024  # bytes of a body, for what an index costs
 _BATCH = 500
 
 
-@contextmanager
-def _started(bench: Bench, mode: str = "everysec") -> Iterator[tuple[Server, Redis]]:
+def _program() -> str:
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     assert program is not None
-    options = ("--appendonly", "yes", "--appendfsync", mode)
+    return program
+
+
+@contextmanager
+def _started(bench: Bench, mode: str = "everysec") -> Iterator[tuple[Server, Redis]]:
+    program, options = _program(), ("--appendonly", "yes", "--appendfsync", mode)
     with (
         Redis(program, bench.data(), *options) as redis,
         bench.sukkal("--workers", str(_WORKERS), "--store", redis.uri) as server,
@@ -69,8 +78,41 @@ def cycle(bench: Bench) -> Iterator[Result]:
             yield _timed(bench, name, title, server, redis, "cycle")
 
 
+@contextmanager
+def _group(bench: Bench, replicas: int, mode: str) -> Iterator[tuple[Server, SentinelGroup]]:
+    options = ("--appendonly", "yes", "--appendfsync", mode)
+    with SentinelGroup(_program(), bench.data, *options) as group:
+        store = f"{group.uri}?min_replicas={replicas}"
+        with bench.sukkal("--workers", str(_WORKERS), "--store", store) as server:
+            yield server, group
+
+
+def ha_posts(bench: Bench) -> Iterator[Result]:
+    """One message per request on a Sentinel group, with and without waiting for both replicas."""
+    for replicas, mode in GROUPS:
+        with _group(bench, replicas, mode) as (server, group):
+            name = f"redis-ha-posts-{replicas}" + ("-always" if mode == "always" else "")
+            title = f"Redis with Sentinel, {mode}, min_replicas={replicas}: post 1, 32 connections"
+            yield _timed(bench, name, title, server, group, "post")
+
+
+def ha_cycle(bench: Bench) -> Iterator[Result]:
+    """Messages through post, claim and delete on a Sentinel group, each step on both replicas."""
+    with _group(bench, 2, "everysec") as (server, group):
+        title = (
+            "Redis with Sentinel, everysec, min_replicas=2: post 10 + claim 10 + delete 10, 32 connections"
+        )
+        yield _timed(bench, "redis-ha-cycle", title, server, group, "cycle")
+
+
 def _timed(
-    bench: Bench, name: str, title: str, server: Server, redis: Redis, script: str, **options: object
+    bench: Bench,
+    name: str,
+    title: str,
+    server: Server,
+    redis: Redis | SentinelGroup,
+    script: str,
+    **options: object,
 ) -> Result:
     rounds: list[Measured] = []
     for number in range(bench.scale.rounds):
@@ -103,8 +145,8 @@ def _timed(
     return Result(name, title, figures, rounds)
 
 
-def _cpu(server: Server, redis: Redis) -> tuple[float, float]:
-    return sum(map(proc.cpu_seconds, server.pids)), proc.cpu_seconds(redis.pid)
+def _cpu(server: Server, redis: Redis | SentinelGroup) -> tuple[float, float]:
+    return sum(map(proc.cpu_seconds, server.pids)), sum(map(proc.cpu_seconds, redis.pids))
 
 
 def where(bench: Bench) -> Iterator[Result]:
@@ -246,6 +288,8 @@ SCENARIOS: dict[str, Scenario] = {
         "posts": posts,
         "list": list_ten,
         "cycle": cycle,
+        "ha-posts": ha_posts,
+        "ha-cycle": ha_cycle,
         "depth": depth,
         "memory": memory,
         "where": where,

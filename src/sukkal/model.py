@@ -165,6 +165,11 @@ class Pool(Struct, frozen=True, kw_only=True):
     def shown_uri(self) -> str:
         return without_credentials(self.uri)
 
+    @property
+    def shown_options(self) -> dict[str, Any]:
+        """Passwords may be given as options too."""
+        return {name: "(hidden)" if "password" in name else value for name, value in self.options.items()}
+
 
 class Flavor(Struct, frozen=True, kw_only=True):
     """A project's named set of pools."""

@@ -45,6 +45,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
     success: tuple[int, ...] = (200,)
     admin: bool = False  # offered only in admin mode
+    delegates: bool = False  # may have others act in the caller's name: needs to know its credentials
     pooling: bool = False  # offered only where messages lie in pools
     relation: str | None = None  # in the home document; `rel/` is put in front
     like: str | None = None  # what serves and shows it, of a topic: the operation on a queue
@@ -431,6 +432,7 @@ _ROWS: tuple[Operation, ...] = (
         result=requests.SubscriptionCreated,
         body=Body.UNCHECKED,
         success=(201,),
+        delegates=True,
         relation="subscriptions_post",
         failure="Subscription could not be created.",
     ),
@@ -452,6 +454,7 @@ _ROWS: tuple[Operation, ...] = (
         result=Subscription,
         body=Body.DOCUMENT,
         success=(204,),
+        delegates=True,
         relation="subscription_patch",
         failure="Subscription could not be updated.",
     ),

@@ -8,9 +8,10 @@ from typing import TypeVar
 from sukkal.config import BadSetting, Settings
 from sukkal.core.clock import Clock, SystemClock
 from sukkal.core.signing_keys import read_key
+from sukkal.core.subscribing import Entrust
 from sukkal.model import QueueKey
 from sukkal.notify.addresses import Addresses
-from sukkal.notify.deliverer import Deliverer
+from sukkal.notify.deliverer import Deliverer, Deliverers
 from sukkal.notify.mail import Command, Mail, Post, Smtp
 from sukkal.notify.queue import Forward, OtherQueue
 from sukkal.notify.sender import Sender, tls_context
@@ -57,6 +58,11 @@ def deliverers(settings: Settings, forward: Forward, clock: Clock) -> dict[str, 
         )
         made["trust+http"] = made["trust+https"] = Trust(webhook, keystone, clock.now)
     return made
+
+
+def entrusts(deliverers: Deliverers) -> dict[str, Entrust]:
+    """What lets the service deliver in the name of whoever subscribes, by the schemes that want it."""
+    return {scheme: each.entrust for scheme, each in deliverers.items() if isinstance(each, Trust)}
 
 
 def check(settings: Settings) -> None:

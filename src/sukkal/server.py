@@ -24,7 +24,7 @@ from sukkal.core.ids import Mint
 from sukkal.core.journal import Journal, time_store, timed
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
-from sukkal.core.subscribing import Check
+from sukkal.core.subscribing import Check, Entrust
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
 from sukkal.http.cors import Cors
@@ -245,8 +245,14 @@ def _delivering(
     Raises BadSetting for what deliverers cannot use.
     """
     checks: dict[str, Check] = {}
-    service = _service(settings, stores, clock, checks, spans)
+    entrusts: dict[str, Entrust] = {}
+    service = _service(settings, stores, clock, checks, entrusts, spans)
     made = outside.deliverers(settings, service.forward, clock)
+    entrusts |= outside.entrusts(made)
+    if spans is not None:
+        from sukkal.traces.deliveries import traced  # slow to import, and an extra
+
+        made = traced(made, spans)
     checks |= {scheme: deliverer.check for scheme, deliverer in made.items()}
     return service, _dispatcher(settings, service, made, clock)
 
@@ -256,6 +262,7 @@ def _service(
     stores: Stores,
     clock: SystemClock,
     subscriber_checks: Mapping[str, Check],
+    entrusts: Mapping[str, Entrust],
     spans: "Spans | None" = None,
 ) -> Service:
     observers: list[Begin] = [time_store] if settings.slow_request else []
@@ -279,6 +286,7 @@ def _service(
         terms=_terms(settings),
         subscriber_types=settings.subscriber_types,
         subscriber_checks=subscriber_checks,
+        entrusts=entrusts,
     )
     stores.messages.figures.messages = figures.messages
     if settings.slow_request:

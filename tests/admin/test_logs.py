@@ -57,6 +57,19 @@ def test_slow_request_is_told_of_with_where_the_time_went(tmp_path: Path) -> Non
     assert 0 < told["store_ms"] <= told["service_ms"] <= told["ms"]
 
 
+def test_request_refused_unread_is_not_told_of_with_the_times_of_the_one_before(tmp_path: Path) -> None:
+    with running(tmp_path, "--log-format", "json", settings={"slow_request": "0.000001"}) as server:
+        caller = Caller(server.host, server.port, project="acme")
+        caller("POST", "/v2/queues/q/messages", {"messages": [{"body": 1}]})
+        caller("GET", "/v2/nowhere")
+        caller.close()
+        server.stop()
+        post, nowhere = lines(server, "sukkal.slow")
+    assert "store_ms" in post
+    assert nowhere["status"] == 404
+    assert "store_ms" not in nowhere
+
+
 def test_nothing_is_told_of_requests_by_default(tmp_path: Path) -> None:
     with running(tmp_path, "--log-format", "json") as server:
         caller = Caller(server.host, server.port, project="acme")

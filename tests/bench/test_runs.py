@@ -3,21 +3,26 @@
 import http.server
 import json
 import re
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from http_caller import Caller
+from redis_servers import missing
 from server_process import ServerProcess
 
+from sukkal.bench import picture as picturing
 from sukkal.bench import result as results
 from sukkal.bench.scenarios import SCENARIOS
 from sukkal.cli import main
@@ -127,6 +132,47 @@ def test_result_fits_its_schema_and_adds_up(server: ServerProcess, tmp_path: Pat
         assert sum(count for _, count in figures.histogram) == figures.requests
         ms = figures.latency_ms
         assert 0 < ms.p50 <= ms.p90 <= ms.p99 <= ms.p999 <= ms.max
+
+
+def test_picture_stands_alone_as_svg_and_as_png(server: ServerProcess, tmp_path: Path) -> None:
+    try:
+        picturing.check_png()
+    except picturing.CannotDraw as exc:
+        missing(str(exc))
+    drawn, pixels = tmp_path / "r.svg", tmp_path / "r.png"
+    found = measured(server.url, tmp_path / "r.json", "--picture", str(drawn))
+    measured(server.url, tmp_path / "r.json", "--picture", str(pixels))
+
+    text = drawn.read_text()
+    assert "var(" not in text
+    picture = ElementTree.fromstring(text)
+    width, height = int(picture.attrib["width"]), int(picture.attrib["height"])
+    shown = "".join(picture.itertext())
+    for part in (f"{found.total.rate:,.0f}", "p99, ms", "Throughput", "Latency over time", "by percentile"):
+        assert part in shown
+    png = pixels.read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    wide, high = struct.unpack(">II", png[16:24])
+    assert (wide, high) == (2 * width, 2 * height)
+
+
+@pytest.mark.parametrize("name", ["r.gif", "r"])
+def test_picture_of_another_kind_is_refused_before_anything_is_measured(name: str) -> None:
+    done = bench("run", "--url", "http://127.0.0.1:1", "--picture", name)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"sukkal bench: --picture {name}: its name must end with .svg or .png.\n",
+    )
+
+
+def test_png_says_what_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(picturing.CannotDraw, match=r"install sukkal\[bench\], or name a file .*\.svg"):
+        picturing.check_png()
+    blank = SimpleNamespace(svg_to_bytes=lambda **_: b"the same whatever is written")
+    monkeypatch.setitem(sys.modules, "resvg_py", blank)
+    with pytest.raises(picturing.CannotDraw, match="font"):
+        picturing.check_png()
 
 
 @pytest.mark.skipif(chromium.found() is None, reason="needs Chromium")

@@ -372,6 +372,54 @@ async def test_queue_does_not_go_back_to_where_it_still_has_messages(world: Pool
     assert await world.holds("g1", "orders") == 1
 
 
+async def test_queue_does_not_go_back_to_where_others_may_still_store(world: Pools) -> None:
+    other = Pools(world)
+    await world.create("orders", _flavor="gold")
+    assert await other.listed("orders") == []  # and knows for a while where it lies
+    await world.set("orders", _flavor="silver")
+    with pytest.raises(Conflict, match=r"leaving .* again in 10 seconds"):
+        await world.set("orders", _flavor="gold")
+    assert (await world.call("queues.get", queue="orders")).stored["_flavor"] == "silver"
+    await other.post("orders", 1)
+    await world.post("orders", 2)
+    assert bodies(await world.listed("orders")) == bodies(await other.listed("orders")) == [1, 2]
+    await switched(world)
+    await world.call("messages.delete_many", queue="orders", pop=2)
+    await world.set("orders", _flavor="gold")
+    await switched(world)
+    await world.post("orders", 3)
+    assert bodies(await other.listed("orders")) == [3]
+    assert await world.holds("g1", "orders") == 1
+
+
+async def test_reader_who_was_far_in_a_pool_that_goes_misses_nothing(world: Pools) -> None:
+    await world.pool("g2", flavor="gold", weight=0)
+    await world.create("orders", _flavor="gold")
+    await world.post("orders", *range(5))
+    end = (await world.listed("orders"))[-1].marker
+    await world.pool("g2", flavor="gold")
+    await world.call("pools.delete", pool="g1")
+    await world.post("orders", "new")
+    assert bodies(await world.listed("orders", marker=end)) == ["new"]
+
+
+async def test_queue_whose_newest_pool_goes_gets_another_of_its_flavor(world: Pools) -> None:
+    await world.pool("s2", flavor="silver", weight=0)
+    await world.create("orders", _flavor="gold")
+    await world.post("orders", "old")
+    await world.set("orders", _flavor="silver")
+    await switched(world)
+    await world.post("orders", *range(5))
+    end = (await world.listed("orders"))[-1].marker
+    await world.pool("s2", flavor="silver")
+    await world.call("pools.delete", pool="s1")
+    assert bodies(await world.listed("orders")) == ["old"]
+    await world.post("orders", "new")
+    assert bodies(await world.listed("orders", marker=end)) == ["new"]
+    assert bodies(await world.listed("orders")) == ["old", "new"]
+    assert await world.where("orders", "g1", "s2") == ["g1", "s2"]
+
+
 async def test_flavor_without_a_usable_pool_changes_nothing(world: Pools) -> None:
     await world.create("orders", _flavor="gold")
     await world.post("orders", 1)

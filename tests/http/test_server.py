@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,6 +36,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("a fault of ours")
     body = BIG if scope["path"] == "/big" else scope["path"].encode()
     whole = scope.pop(EXCHANGE).answer
+    if scope["path"] == "/echo":
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
     length = b"content-length: %d\r\n" % len(body)
     if scope["path"] == "/when-told":
         await told.wait()
@@ -45,7 +51,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[Server, int]]:
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Server, int]]:
+    monkeypatch.setattr(sys.modules[__name__], "told", asyncio.Event())  # of this test's loop
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = Server(application)
@@ -82,6 +89,47 @@ async def test_pipelined_requests_are_answered_in_order(server: tuple[Server, in
     async with connected(server[1]) as (reader, writer):
         writer.write(b"".join(get(path) for path in paths))
         assert [(await answer(reader))[1].decode() for _ in paths] == paths
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
+
+
+async def test_requests_behind_one_that_asks_for_another_protocol_are_answered(
+    server: tuple[Server, int],
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
+    writer.write(b"GET /0 HTTP/1.1\r\n%b\r\n" % UPGRADE)
+    writer.write(b"POST /echo HTTP/1.1\r\n%bContent-Length: 3\r\n\r\nabc" % UPGRADE)
+    writer.write(b"GET /2 HTTP/1.1\r\n\r\n")
+    writer.write(b"POST /echo HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n" % UPGRADE)
+    async with asyncio.timeout(10):
+        assert [(await answer(reader))[1] for _ in range(3)] == [b"/0", b"abc", b"/2"]
+        writer.write(b"1\r\nf\r\n0\r\n\r\nPOST /echo HTTP/1.1\r\n%bContent-Length: 0\r\n\r\n" % UPGRADE)
+        writer.write(b"GET /5 HTTP/1.1\r\n\r\n")
+        assert [(await answer(reader))[1] for _ in range(3)] == [b"def", b"", b"/5"]
+    writer.close()
+
+
+async def test_what_is_no_request_is_refused(server: tuple[Server, int]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
+    writer.write(b"GET /0 HTTP/1.1\r\n\r\n")
+    assert (await answer(reader))[1] == b"/0"
+    writer.write(b"no request at all\r\n\r\n")
+    assert b"HTTP/1.1 400 " in await reader.read()
+    writer.close()
+
+
+async def test_what_is_no_request_does_not_answer_the_request_before(server: tuple[Server, int]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server[1])
+    writer.write(b"GET /0 HTTP/1.1\r\n\r\nGET /when-told HTTP/1.1\r\n\r\nno request at all\r\n\r\n")
+    assert (await answer(reader))[1] == b"/0"
+    told.set()
+    head, body = await answer(reader)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in head
+    assert body == b"/when-told"
+    assert await reader.read() == b""
+    writer.close()
 
 
 async def test_answer_has_a_date_and_each_header_once(server: tuple[Server, int]) -> None:

@@ -14,7 +14,7 @@ from until import until
 from sukkal.core.filters import compile_filter
 from sukkal.core.ids import Mint
 from sukkal.model import QueueKey
-from sukkal.notify.deliverer import Outcome, Parcel, Result
+from sukkal.notify.deliverer import Deliverer, Outcome, Parcel, Result
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
 from sukkal.stores.contract import Backend
@@ -85,6 +85,7 @@ class Post(World):
     def __init__(self, backend: Backend | None = None, **options: Any) -> None:
         super().__init__(backend, subscriber_types=("http",), **options)
         self.carrier = Carrier()
+        self.deliverers: dict[str, Deliverer] = {"http": self.carrier}
         self.dispatchers: list[Dispatcher] = []
 
     def dispatcher(self, **limits: int) -> Dispatcher:
@@ -92,7 +93,7 @@ class Post(World):
         made = Dispatcher(
             self.service.deliveries,
             self.service.recipients,
-            {"http": self.carrier},
+            self.deliverers,
             Hosts(**limits),
             self.clock,
             Mint(),

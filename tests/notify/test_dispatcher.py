@@ -19,6 +19,7 @@ from sukkal.errors import NotFound
 from sukkal.model import Lease
 from sukkal.notify import dispatcher
 from sukkal.notify.deliverer import Outcome, Result
+from sukkal.notify.dispatcher import STRIDE
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 from sukkal.notify.retry import LONGEST_LIFE
 from sukkal.stores.contract import Trait
@@ -526,23 +527,30 @@ async def test_no_more_is_in_memory_than_there_is_room_for(
     assert await post.pending() == (0, 0)
 
 
+async def test_line_of_a_host_is_as_short_as_it_should_be_however_much_comes_at_once() -> None:
+    post = Post()
+    await post.subscribe("q", A)
+    post.carrier.hanging.add(A)
+    await post.post("q", *range(300))
+    async with dispatching(post, line=4) as dispatcher:
+        await until(lambda: post.carrier.parcels)
+        await until(lambda: dispatcher._ledger.idle)
+        assert dispatcher.open < 2 * STRIDE
+
+
 async def test_old_messages_do_not_wait_for_their_age_when_the_line_is_full() -> None:
     """Nothing was delivered for a day; now there is more than a host takes at once."""
     post = Post()
     await post.call("subscriptions.create", queue="q", subscriber=A, options={}, ttl=10 * 86400)
-    await post.post("q", *range(20), ttl=86400 * 2)
+    await post.post("q", *range(100), ttl=86400 * 2)
     await post.pass_time(86400)
-    answers = post.carrier.pausing[A] = asyncio.Event()
     async with dispatching(post, line=4):
-        await until(lambda: post.carrier.parcels)
-        await others_go_on()
-        assert len(post.carrier.parcels) < 20
-        answers.set()
         await post.settled()
-        for _ in range(6):
-            await post.pass_time(2)
+        assert len(post.carrier.parcels) < 100
+        for _ in range(12):
+            await post.pass_time(8)
             await post.settled()
-    assert sorted(post.carrier.to(A)) == list(range(20))
+    assert sorted(post.carrier.to(A)) == list(range(100))
 
 
 async def test_delivery_that_cannot_be_tried_for_days_is_given_up() -> None:

@@ -1,14 +1,20 @@
 """Webhooks with tokens, against an endpoint shaped like Keystone."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from http_caller import Caller
+from server_process import ServerProcess
+from ws_caller import Socket
 
-from sukkal.errors import Invalid
+from sukkal.core.context import Credentials
+from sukkal.errors import Forbidden, Invalid, ServiceError, Unavailable
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.sender import Sender
@@ -192,3 +198,117 @@ async def test_trust_that_is_not_created_is_told(status: int, fault: type[Except
         with pytest.raises(fault):
             await service.create_trust("theirs", "user-1", "acme", [], NOW)
         await service.close()
+
+
+CREATED = answer(201, body=b'{"trust":{"id":"trust-9"}}')
+CALLER = Credentials(token="theirs", user="user-1", roles=("Member", "reader"))
+
+
+async def test_options_get_the_trust_that_was_made_of_them() -> None:
+    async with receiving(token("own"), CREATED) as keystone, trusting(identity(keystone), Clock()) as trust:
+        given = {"batch": 2, "trust_id": None}
+        made = await trust.entrust(given, CALLER, "acme", until=NOW + 600)
+        assert made == {"batch": 2, "trust_id": "trust-9"}
+        assert await trust.entrust(made, None, "acme", until=NOW) == made
+    assert len(keystone.received) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "fault", "words"),
+    [
+        ([token("own"), answer(401)], Forbidden, "X-Auth-Token"),
+        ([token("own"), answer(403)], Forbidden, "answered 403"),
+        ([token("own"), answer(500)], Unavailable, "answered 500"),
+        ([token("own"), answer(201, body=b"{}")], Unavailable, "not understood"),
+        ([answer(401)], Unavailable, "does not let this service in"),
+        ([b"no HTTP\r\n\r\n"], Unavailable, "cannot be reached"),
+    ],
+)
+async def test_trust_that_cannot_be_made_is_told_to_who_can_do_something(
+    said: list[bytes], fault: type[ServiceError], words: str
+) -> None:
+    async with receiving(*said) as keystone, trusting(identity(keystone), Clock()) as trust:
+        with pytest.raises(fault, match=words):
+            await trust.entrust({}, CALLER, "acme", until=NOW + 600)
+
+
+async def test_trust_needs_an_id_or_somebody_who_trusts() -> None:
+    async with receiving() as keystone, trusting(identity(keystone), Clock()) as trust:
+        with pytest.raises(Invalid, match="X-Auth-Token"):
+            await trust.entrust({}, None, "acme", until=NOW)
+        for given in (5, "", ["a"]):
+            with pytest.raises(Invalid, match="trust_id"):
+                await trust.entrust({"trust_id": given}, CALLER, "acme", until=NOW)
+    assert not keystone.received
+
+
+SHOWN = {"X-Auth-Token": "theirs", "X-User-Id": "user-1", "X-Roles": "Member, reader,Member"}
+
+
+@pytest.mark.parametrize("by", ["http", "websocket"])
+async def test_live_server_makes_a_trust_and_delivers_with_its_token(
+    start_server: Callable[..., ServerProcess], project: str, by: str
+) -> None:
+    said = (token("own"), CREATED, token("t-9", expires=time.time() + 3600))
+    async with receiving(*said) as keystone, receiving() as receiver:
+        server = start_server(
+            "--store",
+            "memory:",
+            webhook_allow="127.0.0.0/8",
+            identity_url=f"http://127.0.0.1:{keystone.port}/v3",
+            trustee_password="secret",
+        )
+        caller = Caller(server.host, server.port, project=project)
+
+        def subscribe(shown: dict[str, str]) -> tuple[int, str]:
+            body = {"subscriber": f"trust+{receiver.url}", "ttl": 600, "options": {}}
+            if by == "http":
+                made = caller("POST", "/v2/queues/q/subscriptions", body, headers=shown)
+                return made.status, made.body.decode()
+            with Socket(server.host, server.port, project=project) as socket:
+                reply = socket(
+                    "subscription_create", {"queue_name": "q", **body}, headers=socket.identity | shown
+                )
+                return reply.status, str(reply.body)
+
+        def post_and_list() -> Any:
+            one = {"messages": [{"body": 1, "ttl": 300}]}
+            assert caller("POST", "/v2/queues/q/messages", one).status == 201
+            return caller("GET", "/v2/queues/q/subscriptions").json["subscriptions"]
+
+        status, text = await asyncio.to_thread(subscribe, {})
+        assert (status, "X-Auth-Token" in text) == (400, True), text
+        before = time.time()
+        status, text = await asyncio.to_thread(subscribe, SHOWN)
+        assert status == 201, text
+        (listed,) = await asyncio.to_thread(post_and_list)
+        assert listed["options"] == {"trust_id": "trust-9"}
+        await receiver.until(lambda it: len(it.received) == 1)
+        caller.close()
+        server.stop()
+    assert receiver.received[0].header("x-auth-token") == "t-9"
+    assert keystone.received[1].header("x-auth-token") == "theirs"
+    asked = document(keystone, 1)["trust"]
+    until = datetime.strptime(asked.pop("expires_at"), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    assert before + 595 <= until.timestamp() <= time.time() + 600
+    assert asked == {
+        "trustor_user_id": "user-1",
+        "trustee_user_id": "trustee-id",
+        "project_id": project,
+        "roles": [{"name": "Member"}, {"name": "reader"}],
+        "impersonation": True,
+    }
+    assert document(keystone, 2)["auth"]["scope"] == {"OS-TRUST:trust": {"id": "trust-9"}}
+
+
+async def test_live_server_without_its_identity_service_answers_503(
+    start_server: Callable[..., ServerProcess], project: str
+) -> None:
+    server = start_server(
+        "--store", "memory:", identity_url="http://127.0.0.1:1/v3", trustee_password="secret"
+    )
+    caller = Caller(server.host, server.port, project=project)
+    body = {"subscriber": "trust+https://hooks.example/", "ttl": 600}
+    made = await asyncio.to_thread(caller, "POST", "/v2/queues/q/subscriptions", body, headers=SHOWN)
+    assert (made.status, "identity service cannot be reached" in made.body.decode()) == (503, True)
+    caller.close()

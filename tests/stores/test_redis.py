@@ -191,7 +191,8 @@ async def test_first_start_without_a_server_is_refused() -> None:
 @pytest.mark.parametrize(
     "options, durable, warning",
     [
-        (("--appendonly", "yes", "--appendfsync", "always"), True, None),
+        ((*DURABLE, "--aof-load-truncated", "no"), True, None),
+        (DURABLE, True, "Set aof-load-truncated no"),
         (("--appendonly", "yes", "--appendfsync", "everysec"), False, "last second or two"),
         (("--appendonly", "yes", "--appendfsync", "no"), False, "last half minute"),
         (("--appendonly", "no", "--appendfsync", "always"), False, "keeps no log"),

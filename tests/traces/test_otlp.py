@@ -1,5 +1,6 @@
 """Spans of a server as a collector gets them, over a real socket."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 from http_caller import Caller
+from notify import receiver as webhooks
 from otlp_receiver import Receiver, receiving
 from server_process import ServerDied, running
 from ws_caller import Socket
@@ -64,6 +66,31 @@ def test_collector_gets_the_spans_of_a_connection(collected: Receiver) -> None:
     request, operation = collected.named("queue_create"), collected.named("queues.create")
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, CALLER)
     assert operation.parent_span_id == request.span_id
+
+
+async def test_webhook_is_told_of_the_span_that_the_collector_gets(
+    tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    settings = {"traces": "true", "webhook_allow": "127.0.0.0/8"}
+    with receiving() as collector:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        async with webhooks.receiving() as receiver:
+            with running(tmp_path, settings=settings) as server:
+                caller = Caller(server.host, server.port, project="acme")
+
+                def subscribe_and_post() -> None:
+                    body = {"subscriber": receiver.url, "ttl": 600}
+                    assert caller("POST", "/v2/queues/q/subscriptions", body).status == 201
+                    assert caller("POST", "/v2/queues/q/messages", ONE, headers=HEADERS).status == 201
+                    caller.close()
+
+                await asyncio.to_thread(subscribe_and_post)
+                await receiver.until(lambda it: len(it.received) == 1)
+                await asyncio.to_thread(server.stop)  # it ends what is under way, which we have to answer
+    posted, delivered = collector.named("messages.post"), collector.named("deliver")
+    assert (delivered.trace_id.hex(), delivered.parent_span_id) == (TRACE, posted.span_id)
+    told = f"00-{TRACE}-{delivered.span_id.hex()}-01"
+    assert receiver.received[0].header("traceparent") == told
 
 
 def test_collector_that_is_not_there_is_no_hindrance(tmp_path: Path, environment: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""Line plots as SVG, drawn for one page: the colours are classes of its style sheet."""
+"""Line plots as SVG; their colours are names, which the style sheet in each explains."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -9,19 +9,40 @@ WIDTH, HEIGHT = 760, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 170, 34, 44
 _LABEL_HEIGHT = 15
 
-# Inside the picture, so that it can stand alone as a file.
-STYLE = """
-svg.plot{--surface:#fcfcfb;--ink:#0b0b0b;--muted:#6b6a66;--grid:#e4e3df;
---c0:#2a78d6;--c1:#c8502b;--c2:#1a8f5a;--c3:#8a5bd0;--c4:#a8790a;
-font:12px system-ui,sans-serif;background:var(--surface)}
-@media(prefers-color-scheme:dark){svg.plot{--surface:#1a1a19;--ink:#fff;--muted:#a9a8a2;--grid:#383835;
---c0:#4a94ee;--c1:#e8754f;--c2:#37b27a;--c3:#ab84ea;--c4:#d3a02c}}
+Colours = Mapping[str, str]  # by the names that `var(--…)` gives them
+
+LIGHT: Colours = {
+    "surface": "#fcfcfb",
+    "ink": "#0b0b0b",
+    "muted": "#6b6a66",
+    "grid": "#e4e3df",
+    **{f"c{n}": colour for n, colour in enumerate(("#2a78d6", "#c8502b", "#1a8f5a", "#8a5bd0", "#a8790a"))},
+}
+DARK: Colours = {
+    "surface": "#1a1a19",
+    "ink": "#fff",
+    "muted": "#a9a8a2",
+    "grid": "#383835",
+    **{f"c{n}": colour for n, colour in enumerate(("#4a94ee", "#e8754f", "#37b27a", "#ab84ea", "#d3a02c"))},
+}
+RULES = """
 svg.plot .title{fill:var(--ink);font-weight:600;font-size:14px}
 svg.plot .tick,svg.plot .axis{fill:var(--muted)}
 svg.plot .grid{stroke:var(--grid);stroke-width:1}
 svg.plot path{fill:none;stroke-width:2;stroke-linejoin:round}
 svg.plot .label{font-weight:600}
 """
+
+
+def _named(colours: Colours) -> str:
+    return "svg.plot{" + ";".join(f"--{name}:{colour}" for name, colour in colours.items()) + "}"
+
+
+# Inside the picture, so that it can stand alone as a file.
+STYLE = (
+    f"{_named(LIGHT)}@media(prefers-color-scheme:dark){{{_named(DARK)}}}"
+    f"svg.plot{{font:12px system-ui,sans-serif;background:var(--surface)}}{RULES}"
+)
 
 
 class Line(NamedTuple):

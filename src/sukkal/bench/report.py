@@ -36,11 +36,11 @@ svg{width:100%;height:auto;display:block;margin:1rem 0}
 # --- what is said, in both forms ---
 
 
-def _title(result: Result) -> str:
+def title(result: Result) -> str:
     return f"{result.load.scenario} on {result.target}"
 
 
-def _described(result: Result) -> str:
+def described(result: Result) -> str:
     load = result.load
     loop = f"open loop, {load.rate:,g} turns/s" if load.rate is not None else "closed loop"
     parts = [
@@ -81,6 +81,19 @@ def warnings(result: Result) -> list[str]:
     return said
 
 
+def headline(result: Result) -> list[tuple[str, str]]:
+    """The figures that are looked at first, each with what it is."""
+    ms = result.total.latency_ms
+    return [
+        (f"{result.total.rate:,.0f}", "requests/s"),
+        (ms_text(ms.p50), "p50, ms"),
+        (ms_text(ms.p99), "p99, ms"),
+        (ms_text(ms.max), "max, ms"),
+        (f"{result.message_rate:,.0f}", "messages/s"),
+        (f"{result.error_count:,}", "errors"),
+    ]
+
+
 def _operations(result: Result) -> Table:
     head = ["operation", "requests", "per s", "mean ms", "p50", "p90", "p99", "p99.9", "max"]
     rows = [_row(name, figures) for name, figures in result.operations.items()]
@@ -113,7 +126,7 @@ def ms_text(ms: float) -> str:
 
 
 def markdown(result: Result) -> str:
-    parts = [f"## {_title(result)}", _described(result)]
+    parts = [f"## {title(result)}", described(result)]
     parts += [f"**{warning}**" for warning in warnings(result)]
     parts.append(markdown_table(_operations(result)))
     parts.append(
@@ -189,23 +202,14 @@ def _ms_axis(lines: Sequence[plots.Line]) -> plots.Axis:
 
 def html(result: Result) -> str:
     """One page: figures, plots, tables, and nothing from elsewhere."""
-    ms = result.total.latency_ms
-    tiles = [
-        (f"{result.total.rate:,.0f}", "requests per second"),
-        (ms_text(ms.p50), "p50, ms"),
-        (ms_text(ms.p99), "p99, ms"),
-        (ms_text(ms.max), "max, ms"),
-        (f"{result.message_rate:,.0f}", "messages per second"),
-        (f"{result.error_count:,}", "errors"),
-    ]
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        f"<title>{escape(_title(result))}</title><style>{_PAGE_STYLE}</style></head><body>",
-        f'<h1>{escape(_title(result))}</h1><p class="sub">{escape(_described(result))}</p>',
+        f"<title>{escape(title(result))}</title><style>{_PAGE_STYLE}</style></head><body>",
+        f'<h1>{escape(title(result))}</h1><p class="sub">{escape(described(result))}</p>',
         *(f'<p class="warning">{escape(warning)}</p>' for warning in warnings(result)),
         '<div class="tiles">',
-        *(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles),
+        *(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in headline(result)),
         "</div>",
     ]
     if result.slo:

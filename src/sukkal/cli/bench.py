@@ -146,6 +146,12 @@ def _give_up(reason: object) -> NoReturn:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the plots into a folder.",
 )
+@click.option(
+    "--picture",
+    "picture_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write figures and plots as one picture, a .svg or a .png.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def run(*, list_scenarios: bool, quiet: bool, **options: Any) -> None:
     """Load a server and tell what it did.
@@ -167,6 +173,7 @@ def run(*, list_scenarios: bool, quiet: bool, **options: Any) -> None:
         objectives = [Slo.parse(text) for text in options["objectives"]]
     except BadObjective as exc:
         _give_up(exc)
+    _check_picture(options["picture_file"])
     plan = _plan(options)
     result = _carried_out(plan, keep=options["keep"], quiet=quiet)
     import msgspec
@@ -174,6 +181,20 @@ def run(*, list_scenarios: bool, quiet: bool, **options: Any) -> None:
     result = msgspec.structs.replace(result, slo=[each.judge(result) for each in objectives])
     _write(result, options)
     sys.exit(_KEPT if all(each.kept for each in result.slo) else _BROKEN)
+
+
+def _check_picture(file: Path | None) -> None:
+    """Give up on a picture that could not be made, before anything is measured for it."""
+    from sukkal.bench.picture import CannotDraw, check_png
+
+    if file is None or file.suffix == ".svg":
+        return
+    if file.suffix != ".png":
+        _give_up(f"--picture {file}: its name must end with .svg or .png.")
+    try:
+        check_png()
+    except CannotDraw as exc:
+        _give_up(exc)
 
 
 def _plan(options: dict[str, Any]) -> "Plan":
@@ -268,7 +289,7 @@ def _carried_out(plan: "Plan", *, keep: bool, quiet: bool) -> "Result":
 def _write(result: "Result", options: dict[str, Any]) -> None:
     import msgspec
 
-    from sukkal.bench import report
+    from sukkal.bench import picture, report
 
     click.echo(report.markdown(result), nl=False)
     try:
@@ -281,8 +302,12 @@ def _write(result: "Result", options: dict[str, Any]) -> None:
             options["html_file"].write_text(report.html(result), encoding="utf-8")
         if options["svg_folder"]:
             options["svg_folder"].mkdir(parents=True, exist_ok=True)
-            for name, picture in report.pictures(result).items():
-                (options["svg_folder"] / f"{name}.svg").write_text(picture, encoding="utf-8")
+            for name, plot in report.pictures(result).items():
+                (options["svg_folder"] / f"{name}.svg").write_text(plot, encoding="utf-8")
+        if options["picture_file"]:
+            drawn = picture.svg(result)
+            png = options["picture_file"].suffix == ".png"
+            options["picture_file"].write_bytes(picture.png(drawn) if png else drawn.encode())
     except OSError as exc:
         _give_up(exc)
 

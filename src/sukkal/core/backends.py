@@ -57,6 +57,12 @@ class _Entry:
         self.retry = float("-inf")  # not to be tried again before
         self.reason = ""  # why it could not be opened
 
+    def leads_to(self, site: Site) -> bool:
+        """Whether it is the store at `site`; one that is used alone is never opened a second time."""
+        if self.site.identity != site.identity:
+            return False
+        return self.site == site or (self.backend is not None and Trait.SHARED not in self.backend.traits)
+
 
 class Backends:
     def __init__(self, opener: Opener, clock: Clock) -> None:
@@ -86,9 +92,9 @@ class Backends:
         except BadStoreURI as exc:
             raise StoreUnavailable(f"pool {pool.name}: {exc}") from exc
         entry = self._entries.get(pool.name)
-        if entry is None or entry.site != site:
+        while entry is None or not entry.leads_to(site):
             await self._close(pool.name)
-            entry = self._entries.setdefault(pool.name, _Entry(site))
+            entry = self._entries.setdefault(pool.name, _Entry(site))  # or somebody else was faster
         if entry.backend is not None:
             return entry.backend
         if self._clock.now() < entry.retry:
@@ -128,16 +134,17 @@ class Backends:
         return backend
 
     async def adopt(self, pool: Pool, site: Site, backend: Backend) -> None:
-        """Take an opened store for the pool's."""
-        await self._close(pool.name)
+        """Take an opened store for the pool's, from now on; the one it had is closed."""
+        before = self._entries.pop(pool.name, None)
         entry = self._entries[pool.name] = _Entry(site)
         entry.backend = backend
         self.opened(backend)
+        await _end(pool.name, before)
 
     def is_open(self, pool: str, site: Site) -> Backend | None:
         """The pool's store, if it is open and this one."""
         entry = self._entries.get(pool)
-        return entry.backend if entry is not None and entry.site == site else None
+        return entry.backend if entry is not None and entry.leads_to(site) else None
 
     async def keep(self, topology: Topology) -> None:
         """Close the stores of pools that are no more."""
@@ -149,17 +156,21 @@ class Backends:
             await self._close(name)
 
     async def _close(self, name: str) -> None:
-        entry = self._entries.pop(name, None)
-        if entry is None:
-            return
-        if entry.opening is not None:
-            await asyncio.wait([entry.opening])
-            entry.opening = None
-        if entry.backend is not None:
-            try:
-                await entry.backend.close()
-            except StoreUnavailable as exc:
-                log.warning("pool %s: closing its store: %s", name, exc)
+        await _end(name, self._entries.pop(name, None))
+
+
+async def _end(name: str, entry: _Entry | None) -> None:
+    """Close the store of an entry that is no longer among the others, also if it is just being opened."""
+    if entry is None:
+        return
+    if entry.opening is not None:
+        await asyncio.wait([entry.opening])
+        entry.opening = None
+    if entry.backend is not None:
+        try:
+            await entry.backend.close()
+        except StoreUnavailable as exc:
+            log.warning("pool %s: closing its store: %s", name, exc)
 
 
 async def answers(backend: Backend) -> None:

@@ -23,15 +23,17 @@ Call = Callable[[Operation, Context, Any], Coroutine[Any, Any, Any]]
 class Spent:
     """Where the time of one request went, in seconds."""
 
-    __slots__ = ("calls", "service", "store")
+    __slots__ = ("calls", "request_id", "service", "store")
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
         self.service = 0.0  # in core, the store's part included
         self.store = 0.0  # summed over calls, which may overlap
         self.calls = 0  # of the store
 
 
-# Of the request that the task under way serves; None unless a breakdown is wanted.
+# Of the request that the task under way serves, or of one that it served before; None unless a breakdown is
+# wanted.
 SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)
 
 
@@ -39,7 +41,7 @@ def timed(call: Call) -> Call:
     """`call`, with a breakdown of where the time goes, which `Journal` tells of."""
 
     async def calling(operation: Operation, ctx: Context, request: Any) -> Any:
-        spent = Spent()
+        spent = Spent(ctx.request_id)
         SPENT.set(spent)
         begun = perf_counter()
         try:
@@ -80,10 +82,13 @@ class Journal:
         self.tell_from = 0.0 if sample else self._slow_after  # seconds, from which `answered` wants to know
 
     def answered(self, request: dict[str, Any], seconds: float, *, waited: bool = False) -> None:
-        """Log the request, if it is to be. `request` says what it was; one that `waited` was not slow."""
+        """Log the request, if it is to be. `request` says what it was; one that `waited` was not slow.
+
+        Its `request_id` tells whether what is known of where the time went is of this request.
+        """
         if seconds >= self._slow_after and not waited:
             spent = SPENT.get()
-            if spent is not None:
+            if spent is not None and spent.request_id == request.get("request_id"):
                 request |= {
                     "service_ms": _ms(spent.service),
                     "store_ms": _ms(spent.store),

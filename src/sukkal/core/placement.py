@@ -26,6 +26,7 @@ Changes are announced on the line of the service's own store, as a hint that not
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -136,9 +137,10 @@ class Placement:
         while place is None:
             record, version = await self._load(key)
             stays = _left(record, await self._topology_for(record))
-            if record is None or not stays or stays[-1].pool == OWN:
+            if record is None or not _settled(record, stays):
                 flavor = await self._flavor_of(key, self._clock.now())
-                await self._place(key, flavor, await self.choose(key.project, flavor), version)
+                pool = await self.choose(key.project, flavor)
+                await self._place(key, flavor, pool, record, stays, version)
             elif record.leaving:
                 await self._put(key, replace(record, leaving=False), version)
             place = await self._remember(key)
@@ -175,7 +177,8 @@ class Placement:
             ]
             await self._take_note_along(key, stores[-1])  # also one that somebody put in the old place only
             place = Place(Chain(parts, self._clock), ChainWaker(wakers), wakers, until, direct=False)
-        if writes == self._writes and not record.leaving:  # else it may be outrun
+        # Else it may be outrun, or nothing may be stored there.
+        if writes == self._writes and not record.leaving and _settled(record, stays):
             self._places.pop(key, None)  # so that the newest comes last
             if len(self._places) >= CACHED_PLACES:
                 del self._places[next(iter(self._places))]
@@ -255,12 +258,23 @@ class Placement:
                 return pool
         return pools[-1]
 
-    async def _place(self, key: QueueKey, flavor: str | None, pool: str, version: int) -> None:
-        """Record a place for a queue that has none, unless somebody else has."""
+    async def _place(
+        self,
+        key: QueueKey,
+        flavor: str | None,
+        pool: str,
+        record: Record | None,
+        left: list[Stay],
+        version: int,
+    ) -> None:
+        """Record a place for a queue that has none, or whose newest one has gone, unless another has."""
         await self._take_note_along(key, await self._store(pool, await self._topology.get()))
-        stays = [Stay(pool=pool)]
+        stays = [stay for stay in left if stay.pool not in (OWN, pool)]
         if (await self._own.messages.stats(key, now=self._clock.now())).total:
-            stays = [Stay(pool=OWN), Stay(pool=pool, epoch=1)]
+            stays = [Stay(pool=OWN), *stays]
+        # Who has read far in a pool that has gone must find what comes now.
+        epoch = len(stays) if record is None else record.stays[-1].epoch + 1
+        stays.append(Stay(pool=pool, epoch=epoch))
         await self._put(key, Record(stays=stays, flavor=flavor), version)
 
     async def arrange(self, key: QueueKey, *, asked: bool = False) -> None:
@@ -291,7 +305,7 @@ class Placement:
         """What the record should be; None when the queue has no place that could be kept."""
         topology = await self._topology.refresh()
         stays = _left(record, topology)
-        if record is None or not stays or stays[-1].pool == OWN:
+        if record is None or not _settled(record, stays):
             return None
         wanted = [pool.name for pool in topology.of(_key(key.project, flavor))]
         if stays[-1].pool not in wanted and (record.flavor != flavor or asked):
@@ -302,15 +316,23 @@ class Placement:
         self, key: QueueKey, flavor: str | None, stays: list[Stay], topology: Topology
     ) -> list[Stay]:
         """The places of a queue, with one more."""
+        now = self._clock.now()
         wanted = {pool.name for pool in topology.of(_key(key.project, flavor)) if pool.weight}
         # Where it has messages from before it cannot lie anew: younger ones would come before others' elders.
         full = [stay.pool for stay in stays if await self._holds(key, stay.pool, topology)]
-        if wanted and wanted <= set(full):
+        # Nor where others still store, who do not know yet that it has left.
+        used = [stay.pool for stay, newer in pairwise(stays) if newer.since > now]
+        if wanted and wanted <= {*full, *used}:
+            if not wanted <= set(full):
+                raise Conflict(
+                    f"The {key.kind} {key.title} is just leaving the pools of that flavor. "
+                    f"Set the flavor again in {SWITCH_SECONDS:g} seconds."
+                )
             raise Conflict(
                 f"The {key.kind} {key.title} still has messages in every pool of that flavor, from when it "
                 "was there before. Set the flavor again when they are gone."
             )
-        pool = await self.choose(key.project, flavor, but=full)
+        pool = await self.choose(key.project, flavor, but=[*full, *used])
         since = self._clock.now() + SWITCH_SECONDS
         kept = [stay for stay in stays if stay.pool != pool]
         return [*kept, Stay(pool=pool, since=since, epoch=stays[-1].epoch + 1)]
@@ -371,6 +393,11 @@ def _shelf(key: QueueKey) -> Shelf:
 
 def _key(project: str, flavor: str | None) -> FlavorKey | None:
     return FlavorKey(project, flavor) if flavor else None
+
+
+def _settled(record: Record, left: list[Stay]) -> bool:
+    """Whether the newest of a queue's places is still there, and one in which messages may be stored."""
+    return bool(left) and left[-1] is record.stays[-1] and left[-1].pool != OWN
 
 
 def _left(record: Record | None, topology: Topology) -> list[Stay]:

@@ -104,9 +104,9 @@ class Pools:
             if new:
                 await backend.close()
             raise
+        self._placement.forget()
         if new:
             await self._backends.adopt(recorded[0], site, backend)
-        self._placement.forget()
         return recorded[0]
 
     async def _reached(self, pool: Pool, site: Site) -> tuple[Backend, bool]:

@@ -32,7 +32,7 @@ from sukkal.core.pooling import Pooling
 from sukkal.core.pools import Pools
 from sukkal.core.recipients import Recipients
 from sukkal.core.signing import Signer
-from sukkal.core.subscribing import Check, Rules
+from sukkal.core.subscribing import Check, Entrust, Rules
 from sukkal.core.subscriptions import Subscriptions
 from sukkal.core.waiting import Waiting
 from sukkal.errors import Invalid, InvalidBody, StoreUnavailable
@@ -69,12 +69,14 @@ class Service:
         terms: Terms | None = None,
         subscriber_types: Collection[str] = (),
         subscriber_checks: Mapping[str, Check] | None = None,
+        entrusts: Mapping[str, Entrust] | None = None,
         send: Send | None = None,
     ) -> None:
         """`clock` times those who wait; it agrees with the `now` of the contexts that calls come with.
 
         With a `carrier`, messages bring along the trace they were posted in.
         `terms` on which outside subscribers are told of messages; `subscriber_types`: schemes of their URIs.
+        `entrusts`: by scheme, what lets the service deliver in the name of whoever subscribes.
         `send` takes what they are asked; by default it is recorded for delivery.
         With an `opener` messages lie in pools, and in `backend` only those from before.
         """
@@ -132,6 +134,7 @@ class Service:
             new_id,
             rules=rules,
             confirmation=confirmation,
+            entrusts={} if entrusts is None else entrusts,
         )
         self.recipients = Recipients(catalog, subscriptions, confirmation, messages, cipher)
         dead_letters = DeadLetters(self.recipients, messages, deliveries, store, cipher)

@@ -1,12 +1,13 @@
 """What a subscription may be: its subscriber, its options, its ttl; as a caller gives them, unchecked."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, Struct, UnsetType
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
+from sukkal.core.context import Credentials
 from sukkal.core.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import Limits, is_name
@@ -20,6 +21,20 @@ MOST_BATCHED = 100  # notifications in one delivery
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
 CheckFilter = Callable[[Any], object]  # raises Invalid, saying what is wrong with a filter
+
+
+class Entrust(Protocol):
+    """Has the service let to deliver in a subscriber's name, where its scheme wants that."""
+
+    async def __call__(
+        self, options: dict[str, Any], credentials: Credentials | None, project: str, *, until: float
+    ) -> dict[str, Any]:
+        """A subscription's options with what deliveries need until that time (s since epoch).
+
+        Options that have it already are answered as they are. Raises Invalid when the caller shows no
+        credentials, Forbidden when they do not suffice, Unavailable when nobody can tell now.
+        """
+        ...
 
 
 def wants_series(subscription: Subscription) -> bool:

@@ -15,7 +15,8 @@ and notify nobody, until their time is over.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET
@@ -27,7 +28,7 @@ from sukkal.core.confirmation import Confirmation
 from sukkal.core.context import Context
 from sukkal.core.ids import minted
 from sukkal.core.notifier import Hear, Listener, Notifier
-from sukkal.core.subscribing import Rules
+from sukkal.core.subscribing import Entrust, Rules
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
@@ -62,7 +63,9 @@ class Subscriptions:
         new_id: Callable[[float], str],
         rules: Rules,
         confirmation: Confirmation,
+        entrusts: Mapping[str, Entrust],
     ) -> None:
+        """`entrusts` by the schemes of subscribers that want it."""
         self._catalog = catalog
         self._documents = documents
         self._store = store
@@ -71,6 +74,7 @@ class Subscriptions:
         self._new_id = new_id
         self._rules = rules
         self._confirmation = confirmation
+        self._entrusts = entrusts
         self._connections: dict[str, Connection] = {}
         # One at a time, or another request could meet the first record without the second.
         self._recording = asyncio.Lock()
@@ -113,6 +117,8 @@ class Subscriptions:
             created=ctx.now,
             connection=connection is not None,
         )
+        if self._wants_trust(subscription) and not await self._is_there(key, subscription, now=ctx.now):
+            subscription = await self._entrusted(subscription, ctx)
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
         async with self._recording:
@@ -129,6 +135,23 @@ class Subscriptions:
             subscription = there or subscription
             await self._confirmation.ask(key, subscription, ctx.now)
         return r.SubscriptionCreated(id=subscription.id, created=there is None)
+
+    def _wants_trust(self, subscription: Subscription) -> bool:
+        return urlsplit(subscription.subscriber).scheme in self._entrusts
+
+    async def _entrusted(self, subscription: Subscription, ctx: Context) -> Subscription:
+        """The same, with what deliveries to it need of the caller."""
+        entrust = self._entrusts[urlsplit(subscription.subscriber).scheme]
+        options = await entrust(
+            subscription.options, ctx.credentials, ctx.project, until=subscription.expires
+        )
+        return replace(subscription, options=options)
+
+    async def _is_there(self, key: QueueKey, subscription: Subscription, *, now: float) -> bool:
+        """Whether the subscriber has a subscription already; asked so that none is entrusted in vain."""
+        named = await self._documents.get(_shelves(key)[0], _digest(subscription.subscriber), now=now)
+        there = await self.find(key, named.value.decode(), now=now) if named is not None else None
+        return there is not None and there.subscriber == subscription.subscriber
 
     async def _listen(
         self, key: QueueKey, subscription: Subscription, connection: Connection, ctx: Context
@@ -203,7 +226,11 @@ class Subscriptions:
         )
 
     async def update(self, ctx: Context, request: r.UpdateSubscription) -> Subscription:
-        """Change what is asked for. A new ttl counts from now; a new subscriber has yet to confirm."""
+        """Change what is asked for. A new ttl counts from now; a new subscriber has yet to confirm.
+
+        What the caller entrusted lasts as long as the subscription was to last then. New options without
+        it have it given anew.
+        """
         changes = msgspec.structs.asdict(self._rules.changes(request.document, ctx.now))
         changes = {name: value for name, value in changes.items() if value is not UNSET}
         key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
@@ -217,6 +244,10 @@ class Subscriptions:
                 return replace(before, **changes)
             return replace(before, **changes, confirmed=False, connection=False, gone=None)
 
+        if self._entrusts and not changes.keys().isdisjoint(("subscriber", "options")):
+            wanted = changed(await self.get(ctx, r.GetSubscription(queue=key.name, subscription_id=id_)))
+            if self._wants_trust(wanted):
+                changes["options"] = (await self._entrusted(wanted, ctx)).options
         before, after = await self._change(key, id_, changed, now=ctx.now)
         if not after.connection:
             await self._mark(key, now=ctx.now)

@@ -62,6 +62,7 @@ class TopologyRecord:
         self.read = float("-inf")  # when what is known was read
         self._documents = documents
         self._clock = clock
+        self._changes = 0  # by this process
         self.known = Topology()  # what was read
 
     async def get(self) -> Topology:
@@ -72,10 +73,12 @@ class TopologyRecord:
 
     async def refresh(self) -> Topology:
         """What there is now."""
-        read = self._clock.now()
-        self.known, _ = await self._load()
-        self.read = read
-        return self.known
+        while True:
+            changes, read = self._changes, self._clock.now()
+            topology, _ = await self._load()
+            if changes == self._changes:  # else it may be what was there before
+                self.known, self.read = topology, read
+                return topology
 
     async def change(self, change: Callable[[Topology], Topology]) -> Topology:
         """Replace what there is by what `change` makes of it, which may refuse by raising.
@@ -92,6 +95,7 @@ class TopologyRecord:
                 )
                 if put is None:
                     continue
+            self._changes += 1
             self.known, self.read = changed, now
             return changed
 

@@ -182,6 +182,8 @@ class HttpApp:
             raise _method_not_allowed(resource.allow)
         operation = endpoint.operation
         self._service.authorize(operation, ctx)
+        if operation.delegates and not signed:
+            ctx = replace(ctx, credentials=identity.credentials(headers))
         fields: dict[str, Any] = found.fields.copy()
         if query:
             fields |= endpoint.query.fields(query)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from sukkal.core.context import Credentials
 from sukkal.core.signing import Grant
 from sukkal.errors import InvalidIdentity
 from sukkal.wire import identity
@@ -70,6 +71,15 @@ def named_project(headers: Mapping[bytes, bytes]) -> str | None:
 def global_request_id(headers: Mapping[bytes, bytes]) -> str | None:
     """The id that the caller gave to what it does, if it did in due form."""
     return identity.global_request_id(headers.get(REQUEST_ID_HEADER))
+
+
+def credentials(headers: Mapping[bytes, bytes]) -> Credentials | None:
+    """What the caller shows for others to act in its name; None unless it is a token and whose."""
+    token, user = headers.get(b"x-auth-token"), headers.get(b"x-user-id")
+    if not token or not user:
+        return None
+    roles = identity.role_names(headers.get(b"x-roles") or headers.get(b"x-role"))
+    return Credentials(token=token.decode("latin-1"), user=user.decode("latin-1"), roles=roles)
 
 
 def grant(headers: Mapping[bytes, bytes]) -> Grant:

@@ -428,7 +428,7 @@ def _pool(pool: Pool, detailed: bool) -> _Pool:
         pool.weight,
         pool.flavor.name if pool.flavor is not None else "",
         links.pool(pool.name),
-        pool.options if detailed else UNSET,
+        pool.shown_options if detailed else UNSET,
     )
 
 

@@ -32,6 +32,8 @@ _HEAD_TOO_LONG = "Request line and headers may have 64 KiB."
 _UNREADABLE = "This is no HTTP/1.1 request that could be read."
 _TOO_SOON = "A WebSocket cannot be opened before earlier requests are answered."
 
+_FRAMING = (b"content-length", b"transfer-encoding")
+
 log = logging.getLogger(__name__)
 
 
@@ -195,6 +197,8 @@ class _Protocol(HttpToolsProtocol):
     last_active = 0.0  # by the loop's clock
     _head = 0  # bytes so far of a head that has not come to its end
     _upgrading = False  # the request that came last asks for a WebSocket
+    _framing = b""  # how the body is sent of one that asks for another upgrade: the parser looks for none
+    _resuming = False  # the parser is being told to look for it
     _upgraded = False
     _blank: dict[str, Any]  # what the scopes of all requests of this connection have
     _task: asyncio.Task[None] | None = None  # serves the requests, one after the other
@@ -221,10 +225,9 @@ class _Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self._refuse(400, _UNREADABLE)
-        except httptools.HttpParserUpgrade:
-            if self._upgrading:
-                self.handle_websocket_upgrade()
+            self._refuse_rest()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_upgrade(data, upgrade)
         if self.flow.read_paused:
             self._read_ahead()
         scope: Any = self.scope  # None before the first request; without a path until its head is whole
@@ -245,6 +248,36 @@ class _Protocol(HttpToolsProtocol):
         )
         self.transport.close()
 
+    def _read_upgrade(self, data: bytes, upgrade: httptools.HttpParserUpgrade | None) -> None:
+        """Hand the connection over, or go on where a request has asked for what is not spoken here."""
+        while upgrade is not None and not self._upgrading:
+            data = data[upgrade.args[0] :]
+            upgrade = None
+            try:
+                if self._framing:
+                    self._resume()
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self._refuse_rest()
+            except httptools.HttpParserUpgrade as another:
+                upgrade = another
+        if upgrade is not None:
+            self.handle_websocket_upgrade()
+
+    def _resume(self) -> None:
+        """Have the parser go on with the body of the request whose head it has read."""
+        scope, framing = self.scope, self._framing
+        self._resuming, self._framing = True, b""
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+        self._resuming, self.scope = False, scope
+
+    def _refuse_rest(self) -> None:
+        """Say that what came is no request, unless that would pass for the answer to an earlier one."""
+        if self.working:
+            self.cycle.keep_alive = False
+        else:
+            self._refuse(400, _UNREADABLE)
+
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
@@ -254,14 +287,18 @@ class _Protocol(HttpToolsProtocol):
         self.scope = scope
 
     def on_headers_complete(self) -> None:
+        if self._resuming:
+            return
         parser, scope = self.parser, self.scope
         scope["method"] = parser.get_method().decode("ascii")
         version = parser.get_http_version()
         if version != "1.1":
             scope["http_version"] = version
-        if parser.should_upgrade() and self._should_upgrade():
-            self._upgrading = True
-            return
+        if parser.should_upgrade():
+            if self._should_upgrade():
+                self._upgrading = True
+                return
+            self._framing = _lines([header for header in self.headers if header[0] in _FRAMING])
         raw_path, query = _split(self.url)
         path = raw_path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
@@ -289,7 +326,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         cycle: Any = self.cycle
-        if not self._upgrading and not cycle.response_complete:
+        if not self._upgrading and not self._framing and not cycle.response_complete:
             cycle.ended()
 
     def _read_ahead(self) -> None:

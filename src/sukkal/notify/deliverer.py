@@ -34,6 +34,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
     notices: list[bytes]  # JSON objects; more than one only where batching was asked for
     created: float  # s since epoch
     attempt: int  # 0 for the first
+    traces: list[bytes] = []  # that its messages were posted in, of those posted in one
+    traceparent: str = ""  # of the span this attempt is, as W3C writes it; empty when nobody traces it
 
 
 class Deliverer(Protocol):

@@ -63,7 +63,7 @@ from sukkal.notify.ledger import (
 from sukkal.notify.notice import render
 from sukkal.notify.retry import LONGEST_LIFE, LONGEST_WAIT, SPREAD, chosen
 from sukkal.tally import Figures
-from sukkal.wire.bodies import as_json
+from sukkal.wire.bodies import as_json, trace_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ MOST_BYTES = 64 * 1024 * 1024  # of these
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 LONG = 3600.0  # seconds of sleep without a reason to look
+STRIDE = 32  # deliveries begun without a pause
 LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 SERIES_SECONDS = 60.0  # before a whole series is looked at again that waits for its host, unless it is closed
@@ -112,6 +113,7 @@ class Dispatcher:
         self._routes: dict[str, tuple[Deliverer | None, str]] = {}
         self._tries: set[asyncio.Task[None]] = set()
         self._tried_bytes = 0  # what these deliver
+        self._handed_out = 0
         self._stopping = False
         self._asleep = 0  # of those who take up more
         self._places: list[Place] = []  # where it waits for more
@@ -209,6 +211,9 @@ class Dispatcher:
         return self._stopping or self._deliveries.stopped
 
     async def _have_room(self) -> None:
+        self._handed_out += 1
+        if self._handed_out % STRIDE == 0:  # those begun get in line, where others see how long it is
+            await asyncio.sleep(0)
         while not self._stopping and (
             len(self._tries) + self._ledger.unwritten >= MOST_OPEN
             or self._tried_bytes + self._ledger.unwritten_bytes >= MOST_BYTES
@@ -395,7 +400,7 @@ class Dispatcher:
             if deliverer is None:
                 outcome = Outcome(Result.FAILED, NOBODY)
             else:
-                parcel = _parcel(parked.id, [notification], parked, subscription)
+                parcel = _parcel(parked.id, [notification], [parked], subscription)
                 outcome = await self._deliver(parcel, deliverer, host)
         except Closed as closed:
             self._wait_for_host(work, parked, closed.delay)
@@ -502,7 +507,7 @@ class Dispatcher:
                 return self._after(first, delay, SERIES_SECONDS), first.attempts
             id_ = first.id if len(rows) == 1 else delivery_id(first.id, rows[-1].id)
             try:
-                outcome = await self._deliver(_parcel(id_, notices, first, subscription), deliverer, host)
+                outcome = await self._deliver(_parcel(id_, notices, rows, subscription), deliverer, host)
             except Closed as closed:
                 return self._after(first, closed.delay, SERIES_SECONDS), first.attempts
         if outcome.result is Result.DELIVERED:
@@ -555,7 +560,9 @@ class Dispatcher:
             self._figures.deliveries_dropped += 1
 
 
-def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscription) -> Parcel:
+def _parcel(id_: str, notices: list[bytes], rows: list[Parked], subscription: Subscription) -> Parcel:
+    first = rows[0]
+    traces = [trace_of(row.message.body) for row in rows if row.message is not None]
     return Parcel(
         id=id_,
         project=first.project,
@@ -563,6 +570,7 @@ def _parcel(id_: str, notices: list[bytes], first: Parked, subscription: Subscri
         notices=notices,
         created=first.since,
         attempt=first.attempts,
+        traces=[trace for trace in traces if trace],
     )
 
 

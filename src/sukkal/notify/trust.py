@@ -1,8 +1,8 @@
 """Webhooks to services of an OpenStack cloud, which want a token: `trust+http` and `trust+https`.
 
 Whoever subscribes trusts this service's user with its roles in a project, for as long as the subscription
-lasts. Each delivery carries a token made from that trust. Source: Messaging API v2, trusts; Identity API v3,
-OS-TRUST.
+lasts: it names such a trust, or one is made in its name. Each delivery carries a token made from that trust.
+Source: Messaging API v2, trusts; Identity API v3, OS-TRUST.
 """
 
 import ssl
@@ -15,6 +15,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from sukkal.core.context import Credentials
+from sukkal.errors import Forbidden, Invalid, Unavailable
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.sender import USER_AGENT
 from sukkal.notify.webhook import Webhook
@@ -69,6 +71,33 @@ class Trust:
 
     def host(self, subscriber: str) -> str:
         return self._webhook.host(_target(subscriber))
+
+    async def entrust(
+        self, options: dict[str, Any], credentials: Credentials | None, project: str, *, until: float
+    ) -> dict[str, Any]:
+        """Core's `Entrust`: options that name a trust, which is made unless they do."""
+        given = options.get(TRUST)
+        if given is not None:
+            if not isinstance(given, str) or not given:
+                raise Invalid(f"options.{TRUST} must be the id of a trust.")
+            return options
+        if credentials is None:
+            raise Invalid(
+                f"Deliveries to this subscriber need a trust: name one in options.{TRUST}, or send "
+                "X-Auth-Token and X-User-Id, so that one can be made in your name."
+            )
+        try:
+            made = await self._identity.create_trust(
+                credentials.token, credentials.user, project, credentials.roles, until
+            )
+        except Unreachable as exc:
+            raise Unavailable(f"No trust could be made: {exc}. Try again in a few seconds.") from exc
+        except Distrusted as exc:
+            raise Forbidden(
+                f"No trust could be made in your name: {exc}. It takes a valid X-Auth-Token of the user "
+                "X-User-Id for this project, and roles in X-Roles that the user has there."
+            ) from exc
+        return {**options, TRUST: made}
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         trust = parcel.subscription.options.get(TRUST)
@@ -149,7 +178,10 @@ class Keystone:
             await self._session.close()
 
     async def _find_trustee(self) -> str:
-        _, self._trustee = await self._authenticate("unscoped")
+        try:
+            _, self._trustee = await self._authenticate("unscoped")
+        except Distrusted as exc:  # nothing that who trusts could change
+            raise Unreachable("the identity service does not let this service in") from exc
         return self._trustee
 
     async def _authenticate(self, scope: Any) -> tuple[Token, str]:
@@ -187,7 +219,7 @@ class Keystone:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable("the identity service cannot be reached") from exc
         if status in (401, 403, 404):
-            raise Distrusted(f"the identity service answered {status}: the trust cannot be used")
+            raise Distrusted(f"the identity service answered {status}")
         if not 200 <= status < 300:
             raise Unreachable(f"the identity service answered {status}")
         try:

@@ -54,6 +54,8 @@ class Webhook:
         except Invalid as exc:
             return Outcome(Result.FAILED, exc.message)
         ours = {"webhook-id": parcel.id, "webhook-timestamp": str(int(now)), **more}
+        if parcel.traceparent:
+            ours["traceparent"] = parcel.traceparent
         if keys:
             ours["webhook-signature"] = signature(keys, parcel.id, int(now), body)
         headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}

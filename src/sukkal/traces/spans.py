@@ -1,5 +1,7 @@
 """Spans: of a request, of the operation it asks for, of calls of the store, of telling subscribers.
 
+Those of deliveries are in traces/deliveries.py.
+
 Each is put round its subject when the service is assembled, so that without tracing nothing is in the way.
 A message brings the trace it was posted in along (wire/bodies.py): whoever is handed it has a link to there,
 and subscribers are told of it as part of that trace.
@@ -8,9 +10,11 @@ and subscribers are told of it as part of that trace.
     └── operation                    linked to the spans that posted the messages it hands out
         └── store (client)           one for each call
     notify (producer)                below the span that posted the message, in whatever process it is told
+    deliver (producer)               the same, for each attempt to deliver to a subscriber outside
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -238,10 +242,16 @@ class Spans:
 
         return telling
 
-    def continued(self, name: str, trace: bytes, attributes: dict[str, Any]) -> Any:
-        """A context manager: a span of what is done later with a message, in the trace it was posted in."""
+    def continued(
+        self, name: str, trace: bytes, attributes: dict[str, Any], *, others: Sequence[bytes] = ()
+    ) -> AbstractContextManager[Span]:
+        """A span of what is done later with a message, in the trace it was posted in.
+
+        It has links to `others`, the traces of messages with which the same is done at once.
+        """
         surroundings = set_span_in_context(NonRecordingSpan(unpacked(trace)), Surroundings())
-        return self._tracer.start_as_current_span(name, surroundings, SpanKind.PRODUCER, attributes)
+        links = [Link(unpacked(other)) for other in others]
+        return self._tracer.start_as_current_span(name, surroundings, SpanKind.PRODUCER, attributes, links)
 
 
 def packed(context: SpanContext) -> bytes:

@@ -64,6 +64,12 @@ def roles(value: bytes | None) -> frozenset[str]:
     return frozenset(role.strip().lower() for role in value.decode("latin-1").split(","))
 
 
+def role_names(value: bytes | None) -> tuple[str, ...]:
+    """The same as they were written, each once."""
+    names = (role.strip() for role in (value or b"").decode("latin-1").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def bad_name(kind: str = "queue") -> InvalidIdentity:
     """What to say of a queue's or topic's name that is not allowed, or a project's id that is too long."""
     return InvalidIdentity(

@@ -10,8 +10,10 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Raw, Struct, UnsetType, ValidationError, field
 from msgspec.structs import FieldInfo, asdict
 
+from sukkal.core.context import Credentials
 from sukkal.core.signing import Grant
 from sukkal.operations import PATH_FIELDS, TABLE, Operation
+from sukkal.wire import identity
 from sukkal.ws.frames import KINDS, Kind
 
 AUTHENTICATE = "authenticate"
@@ -54,6 +56,7 @@ class Headers(Struct, frozen=True):
     date: str = field(name="Date", default="")
     accept: str = field(name="Accept", default="")
     roles: Any = field(name="X-Roles", default=None)
+    user: Any = field(name="X-User-Id", default=None)
     signature: Any = field(name="URL-Signature", default=UNSET)
     signed_paths: Any = field(name="URL-Paths", default=())
     signed_methods: Any = field(name="URL-Methods", default=())
@@ -63,6 +66,15 @@ class Headers(Struct, frozen=True):
     def signed(self) -> bool:
         """Whether a signature is shown instead of a token."""
         return self.signature is not UNSET
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What the caller shows for others to act in its name; None unless it is a token and whose."""
+        if self.token is UNSET or not self.token or not _text(self.user) or self.signed:
+            return None
+        return Credentials(
+            token=self.token, user=self.user, roles=identity.role_names(_text(self.roles).encode())
+        )
 
     @property
     def grant(self) -> Grant:

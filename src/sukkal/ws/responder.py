@@ -154,6 +154,8 @@ class Responder:
             if headers.signed:
                 self._verify(headers, operation, ctx, fields)
             self._service.authorize(operation, ctx)
+            if operation.delegates:
+                ctx = replace(ctx, credentials=headers.credentials)
         except ServiceError as error:
             raise Refused(*failed(operation, fields, error)) from error
         return Question(kind, request, action, operation, ctx, fields)

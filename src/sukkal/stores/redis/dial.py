@@ -29,6 +29,12 @@ _WEAKNESS: Final = {
     "everysec": f"a crash of the machine may lose the last second or two of writes. {_ADVICE}",
     "no": f"a crash of the machine may lose the last half minute of writes. {_ADVICE}",
 }
+# Of a server that is durable but for this; see docs/stores.md, "After a loss of power".
+_TORN: Final = (
+    "its aof-load-truncated is yes, as by default: when a loss of power has torn its log it starts all the "
+    "same, and most releases may lose an acknowledged write at the restart after that. "
+    "Set aof-load-truncated no."
+)
 
 
 class Unfit(Exception):
@@ -40,6 +46,7 @@ class _Facts(Struct, frozen=True):
 
     appendfsync: str | None = None  # "off" without a log
     policy: str | None = None
+    takes_torn: bool = False  # whether it starts on a log that ends within a call
     replicas: int = 0  # that are connected to it
 
 
@@ -192,7 +199,7 @@ class Dialer:
         self._logs[address] = facts.appendfsync
         if self._options.min_replicas or self._options.in_group:
             self.expect_heirs(facts.replicas)
-        warning = self._weakness(address)
+        warning = self._weakness(address) or (_TORN if facts.takes_torn else None)
         if warning is not None and self._warn and self._warned.get(address) != warning:
             self._warned[address] = warning
             log.warning("Redis at %s:%d: %s", *address, warning)
@@ -201,9 +208,8 @@ class Dialer:
 async def _facts(link: Link) -> _Facts:
     names = (b"appendonly", b"appendfsync", b"maxmemory-policy")
     asked = [command(b"CONFIG", b"GET", name) for name in names]
-    *answers, role = await asyncio.gather(
-        *[_unless_refused(link, each) for each in (*asked, command(b"ROLE"))]
-    )
+    further = (command(b"CONFIG", b"GET", b"aof-load-truncated"), command(b"ROLE"))
+    *answers, torn, role = await asyncio.gather(*[_unless_refused(link, each) for each in (*asked, *further)])
     replicas = 0 if role is None else len(role[2])
     try:
         appendonly, appendfsync, policy = [
@@ -212,7 +218,8 @@ async def _facts(link: Link) -> _Facts:
     except (TypeError, KeyError):
         return _Facts(replicas=replicas)
     log_is = appendfsync if appendonly == "yes" else "off"
-    return _Facts(appendfsync=log_is, policy=policy, replicas=replicas)
+    takes_torn = (torn or {}).get(b"aof-load-truncated") == b"yes"
+    return _Facts(appendfsync=log_is, policy=policy, takes_torn=takes_torn, replicas=replicas)
 
 
 async def _unless_refused(link: Link, packed: bytes) -> Reply:

@@ -96,6 +96,8 @@ class Database:
                 self.execute("BEGIN")
                 self._reading = True
             return step(*args)
+        except apsw.ConnectionClosedError as exc:
+            raise StoreUnavailable("The store was closed.") from exc
         except apsw.Error as exc:
             if not self._connection.in_transaction:  # SQLite has undone it
                 self._reading = False
@@ -122,6 +124,8 @@ class Database:
                 self._waiting = []
                 self._loop.call_soon(self._commit_when_quiet, self._loop.time() + LONGEST_GROUP, 0)
             self._waiting.append((future, step(*args)))
+        except apsw.ConnectionClosedError as exc:
+            raise StoreUnavailable("The store was closed.") from exc
         except apsw.Error as exc:
             self._abort(exc)
             raise StoreUnavailable(str(exc)) from exc
@@ -222,10 +226,10 @@ class Database:
 
     async def close(self) -> None:
         """Commit, move the log into the database and let go of the file."""
-        if self._waiting is not None:
+        while self._waiting is not None or self._checkpoint is not None:  # some may write meanwhile
             self._commit()
-        if self._checkpoint is not None:
-            await asyncio.wait([self._checkpoint])
+            if self._checkpoint is not None:
+                await asyncio.wait([self._checkpoint])
         with contextlib.suppress(apsw.Error):  # the log is replayed at the next start
             self._end_read()
         self.abandon()
