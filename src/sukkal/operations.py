@@ -45,6 +45,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     required: tuple[str, ...] = ()  # keys that a body, when there is one, must have
     success: tuple[int, ...] = (200,)
     admin: bool = False  # offered only in admin mode
+    repeats: bool = False  # its answer repeats, in Content-Location, what was asked for
     delegates: bool = False  # may have others act in the caller's name: needs to know its credentials
     pooling: bool = False  # offered only where messages lie in pools
     relation: str | None = None  # in the home document; `rel/` is put in front
@@ -299,6 +300,7 @@ _ROWS: tuple[Operation, ...] = (
         request=requests.ListPools,
         result=requests.PoolList,
         query=("marker", "limit", "detailed"),
+        repeats=True,
         admin=True,
         pooling=True,
         relation="pools",

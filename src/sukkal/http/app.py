@@ -221,6 +221,9 @@ class HttpApp:
             answer = renderer(ctx, request, result)
         if preferred is not None:
             answer = replace(answer, lines=answer.lines + line("preference-applied", f"wait={wait}"))
+        if operation.repeats:
+            asked = path.encode() + (b"?" + query if query else b"")
+            answer = replace(answer, lines=answer.lines + b"content-location: %b\r\n" % asked)
         seconds = perf_counter() - begun
         (endpoint.took_waiting if wait else endpoint.took)[answer.status].append(seconds)
         if seconds >= self._tell_from:

@@ -373,12 +373,9 @@ class Renderers:
     # --- pools and flavors ---------------------------------------------------------------------------
 
     def _pools(self, _ctx: Context, request: r.ListPools, result: r.PoolList) -> Answer:
-        given = _asked(request)
-        asked = links.query(given)
-        here = line("content-location", f"{links.POOLS}?{asked}" if asked else links.POOLS)
-        next_links = _next(links.POOLS, given, [pool.name for pool in result.pools])
+        next_links = _next(links.POOLS, _asked(request), [pool.name for pool in result.pools])
         shown = [_pool(pool, request.detailed) for pool in result.pools]
-        return self._answer(200, _Pools(shown, next_links), here)
+        return self._answer(200, _Pools(shown, next_links))
 
     def _put_pool(self, _ctx: Context, request: r.PutPool, _result: r.PoolPut) -> Answer:
         return Answer(201, b"", _location(links.pool(request.pool)), self.media_type)
