@@ -21,7 +21,7 @@ class Mint:
             self._last = (milliseconds << 80) | _VERSION_AND_VARIANT | secrets.randbits(61)
         else:
             self._last += 1
-        return f"{self._last:032x}"
+        return self._last.to_bytes(16).hex()
 
 
 def minted(id_: str) -> float:

@@ -1,6 +1,7 @@
 """Posting, listing, fetching and deleting messages."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from itertools import repeat
 
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
@@ -95,10 +96,10 @@ class Messages:
                 self._limits.check_message_ttl(new.ttl)
             if new.delay is not UNSET:
                 self._limits.check_message_delay(new.delay)
-        ids = [self._new_id(now) for _ in news]
+        ids = list(map(self._new_id, repeat(now, len(news))))
 
         def batch(queue: Attributes) -> list[Message]:
-            return [self._message(ctx, new, id_, queue) for new, id_ in zip(news, ids, strict=True)]
+            return list(map(self._message, repeat(ctx), news, ids, repeat(queue)))
 
         await self.append(queue_key(ctx.project, request.queue), batch, now=now)
         self._figures.messages[ctx.project].posted += len(ids)

@@ -154,9 +154,10 @@ class HttpApp:
         sent_as = headers.get(b"content-type", b"")
         if sent_as and sent_as != JSON_TYPE and b"content-length" in headers:
             _check_content_type(sent_as)
-        accept = headers.get(b"accept")
-        medium = JSON if accept is None else chosen(accept)
-        stream = accept is not None and events.wanted(accept) and _is_streamed(found, method, query)
+        accept = headers.get(b"accept", JSON_TYPE)
+        plain = accept == JSON_TYPE
+        medium = JSON if plain else chosen(accept)
+        stream = not plain and events.wanted(accept) and _is_streamed(found, method, query)
         if stream:
             medium, headers = JSON, events.identified(headers, query)
         if medium is None:

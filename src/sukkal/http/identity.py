@@ -36,7 +36,9 @@ class Callers:
 
     def read(self, headers: Mapping[bytes, bytes]) -> Caller:
         """The caller; InvalidIdentity when what names it is missing or malformed."""
-        client, project = headers.get(CLIENT_HEADER), _named(headers)
+        client, project = headers.get(CLIENT_HEADER), headers.get(PROJECT_HEADERS[0])
+        if project is None:
+            project = _named(headers)
         roles = headers.get(b"x-roles") or headers.get(b"x-role") or b""
         if client and project and len(client) + len(project) + len(roles) <= LONGEST_KEPT:
             return self._kept(client, project, roles)

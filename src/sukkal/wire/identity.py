@@ -101,4 +101,4 @@ class RequestIds:
             self._count = int(text[24:], 16) >> 12 << 12
             self._end = self._count + (1 << 12)
         self._count += 1
-        return f"{self._prefix}{self._count - 1:012x}"
+        return self._prefix + (self._count - 1).to_bytes(6).hex()

@@ -1,6 +1,7 @@
 """Where things are found: path-relative references, as every answer gives them."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from sukkal.model import topic_of
@@ -17,6 +18,7 @@ def queue(name: str) -> str:
     return f"{QUEUES}/{name}" if title is None else f"{TOPICS}/{title}"
 
 
+@lru_cache(4096)  # asked for again and again
 def messages(queue_name: str) -> str:
     return f"{queue(queue_name)}/messages"
 
