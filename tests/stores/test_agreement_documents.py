@@ -17,6 +17,7 @@ from .agreement import PROFILE
 from .candidates import RECORDS, STORES, open_records
 from .samples import NOW
 
+NEVER = (1 << 40, 1 << 40)  # a version that no record comes to have
 NAMES = ["a", "a ", "A", "b", "é", "\U0001f600", "\uffff"]
 names = st.sampled_from(NAMES)
 lives = st.sampled_from([None, 0.0, 1.0, 3.0, 30.0])  # seconds
@@ -45,8 +46,8 @@ class Play:
 
     async def put(self, name: str, expect: str, life: float | None) -> None:
         known = self.versions[name]
-        last = known[-1] if known else (7, 7)
-        former = known[-2] if len(known) > 1 else (7, 7)
+        last = known[-1] if known else NEVER
+        former = known[-2] if len(known) > 1 else NEVER
         asked = {"any": (None, None), "absent": (0, 0), "current": last, "former": former}[expect]
         value = b"%d" % len(known)
         expires = None if life is None else self.now + life
