@@ -14,8 +14,8 @@ With `--instructions` it is the instructions of each request that are compared, 
 tells less (nothing of a sleep, or of the disk) but the same on a busy machine as on an idle one: see
 instructions.py. So it runs for each change that is checked in.
 
-The base is where the change left the main branch; on it, the commit before. Nothing is compared, and that is
-said, when there is no such commit or when it has the same code.
+The base is where the change left the main branch; on it, the commit before the last change to the code.
+Nothing is compared, and that is said, when there is no such commit.
 """
 
 import argparse
@@ -158,7 +158,10 @@ def _revision(name: str) -> str:
 
 
 def base_of_the_change() -> str:
-    """Where the working tree left the main branch; on it, the commit before. Raises Skipped."""
+    """Where the working tree left the main branch; on it, the commit before the last change to the code.
+
+    Raises Skipped.
+    """
     head = _revision("HEAD")
     for trunk in TRUNKS:
         try:
@@ -171,7 +174,8 @@ def base_of_the_change() -> str:
     if _git("status", "--porcelain", "--", "src"):
         return head
     try:
-        return _revision("HEAD^")
+        last = _git("rev-list", "-1", "--first-parent", "HEAD", "--", "src").decode().strip()
+        return _revision(f"{last or 'HEAD'}^")
     except Skipped:
         raise Skipped("this commit has none before it here") from None
 

@@ -58,6 +58,12 @@ def test_sleep_in_the_path_of_posts_is_found_unless_it_is_meant(tmp_path: Path) 
     assert status == 1, said
     assert [row.split("|")[1].strip() for row in rows] == ["post", "post"]
 
+    repository.commit("sleep")
+    repository.commit("nothing of the code")
+    status, said = repository.gate()
+    assert status == 1, said  # what came after the last change to the code does not hide it
+
+    repository.git("reset", "--soft", "HEAD~2")
     repository.commit("sleep\n\nSlower: post (somebody wanted it)")
     status, said = repository.gate()
     assert status == 0, said
@@ -94,4 +100,4 @@ def test_nothing_is_compared_without_a_base_or_a_difference(tmp_path: Path) -> N
     repository.commit("nothing of the code")
     status, said = repository.gate()
     assert status == 0
-    assert "the code is that of" in said
+    assert "none before it" in said

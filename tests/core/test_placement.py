@@ -89,6 +89,39 @@ async def test_pool_that_cannot_be_reached_gets_no_new_queues(world: Pools) -> N
         assert await world.where(f"q{number}", "p2") == ["p2"]
 
 
+async def test_pool_that_hangs_holds_up_one_new_queue_and_then_none(
+    world: Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "PATIENCE", 0.01)
+    asked = 0
+
+    async def hang() -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.stage("p1"), "ping", hang)
+    async with asyncio.timeout(4):  # less than the store itself may take
+        for number in range(30):
+            await world.create(f"q{number}")
+            await world.post(f"q{number}", 1)
+            assert await world.where(f"q{number}", "p2") == ["p2"]
+    assert asked == 1
+    monkeypatch.undo()
+    world.now += placement.SHUN_SECONDS
+    chosen = {await world.service._placement.choose("acme", None) for _ in range(50)}  # type: ignore[union-attr]
+    assert chosen == {"p1", "p2"}
+
+
+async def test_only_pool_is_tried_again_though_it_has_just_failed(world: Pools) -> None:
+    world.stage("g1").break_down()
+    with pytest.raises(Unavailable):
+        await world.create("orders", _flavor="gold")
+    world.now += 2  # it is opened again after a second
+    world.stage("g1").reachable = True
+    await world.create("orders", _flavor="gold")
+
+
 async def test_queue_stays_where_it_is_when_pools_come_and_change(world: Pools) -> None:
     await world.post("orders", 1)
     (pool,) = await world.where("orders", *ALL)

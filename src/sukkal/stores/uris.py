@@ -1,5 +1,6 @@
 """What the URIs of all servers have in common: an address, and options behind a question mark."""
 
+import ssl
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -42,6 +43,18 @@ def address(text: str, default_port: int) -> Address:
     if not (rest.startswith(":") and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise BadStoreURI(f"The port in a store's URI must be a number from 1 to 65535, not {port!r}.")
     return host, int(port)
+
+
+def ssl_context(authorities: str, certificate: str, key: str) -> ssl.SSLContext:
+    """How servers are spoken to over TLS, with the system's authorities unless a file of them is named.
+
+    `certificate` is a file with our own, and its key unless `key` names another. Raises OSError when a file
+    cannot be read.
+    """
+    context = ssl.create_default_context(cafile=authorities or None)
+    if certificate:
+        context.load_cert_chain(certificate, key or None)
+    return context
 
 
 def known(kind: type[msgspec.Struct], *, first: str) -> list[str]:

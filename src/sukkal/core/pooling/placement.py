@@ -23,6 +23,7 @@ own store, where reads of a queue without record look. When it is placed, that s
 Changes are announced on the line of the service's own store, as a hint that nothing came: see `placed.py`.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
@@ -47,6 +48,9 @@ CACHED_PLACES = 100_000
 SPARE_SECONDS = 1.0  # a place counts as at hand for a further step when it stays known for so long
 SWITCH_SECONDS = 2 * CACHE_SECONDS  # until a queue that is placed anew uses its new place
 RETAINED = 3600.0  # seconds; nobody acts on what he read so long ago
+
+PATIENCE = 2.0  # seconds a pool may take to answer before a new queue goes to another
+SHUN_SECONDS = 10.0  # for which others are preferred to it then
 
 OWN = ""  # the service's own store, as records name it
 
@@ -107,6 +111,7 @@ class Placement:
         self._flavor_of = flavor_of
         self._draw = draw or (lambda most: random.random() * most)  # noqa: S311 - of no secret
         self._places: dict[QueueKey, Place] = {}
+        self._shunned: dict[str, float] = {}  # pools that did not answer: until when others are preferred
         self._writes = 0  # of records, begun and ended
         self._unplaced = Place(own.messages, own.waker, (own.waker,), float("inf"))
 
@@ -238,17 +243,30 @@ class Placement:
         Raises StoreUnavailable when there is none.
         """
         topology = await self._topology.refresh()
-        pools = [pool for pool in topology.of(_key(project, flavor)) if pool.weight and pool.name not in but]
-        while pools:
-            pool = self._drawn(pools)
-            try:
-                await answers(await self._backends.of(pool))
-            except StoreUnavailable as exc:
-                log.warning("placing a queue elsewhere: %s", exc)
+        fit = [pool for pool in topology.of(_key(project, flavor)) if pool.weight and pool.name not in but]
+        now = self._clock.now()
+        known_good = [pool for pool in fit if self._shunned.get(pool.name, now) <= now]
+        # One that hangs must not hold up queues for which there are others. When there are none, all are
+        # given the time that a store may take.
+        for pools, patience in ((known_good, PATIENCE), (fit, None)):
+            while pools:
+                pool = self._drawn(pools)
+                if await self._answers(pool, patience):
+                    return pool.name
                 pools.remove(pool)
-            else:
-                return pool.name
         raise StoreUnavailable(f"no pool for a queue {f'of flavor {flavor}' if flavor else 'without flavor'}")
+
+    async def _answers(self, pool: Pool, patience: float | None) -> bool:
+        """Whether the pool's store shows life in so many seconds; if not, it is left alone for a while."""
+        try:
+            async with asyncio.timeout(patience):
+                await answers(await self._backends.of(pool))
+        except (StoreUnavailable, TimeoutError) as exc:
+            log.warning("placing a queue elsewhere: %s", str(exc) or f"pool {pool.name} takes too long")
+            self._shunned[pool.name] = self._clock.now() + SHUN_SECONDS
+            return False
+        self._shunned.pop(pool.name, None)
+        return True
 
     def _drawn(self, pools: list[Pool]) -> Pool:
         rest = self._draw(float(sum(pool.weight for pool in pools)))

@@ -54,12 +54,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Raises OSError when a file cannot be read."""
-        if not self.tls:
-            return None
-        context = ssl.create_default_context(cafile=self.ca or None)
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key or None)
-        return context
+        return uris.ssl_context(self.ca, self.cert, self.key) if self.tls else None
 
 
 OPTIONS = uris.known(Options, first="prefix")
