@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sukkal.core.pooling import placement
-from sukkal.core.pooling.placement import RETAINED, SWITCH_SECONDS
+from sukkal.core.pooling.placement import LEFT_SECONDS, RETAINED, SWITCH_SECONDS
 from sukkal.core.pooling.topology import CACHE_SECONDS
 from sukkal.errors import Conflict, Forbidden, ServiceError, Unavailable
 from sukkal.model import Notice, QueueKey, topic
@@ -506,7 +506,7 @@ async def test_nothing_is_left_of_a_deleted_queue_in_the_end(world: Pools) -> No
     await world.call("queues.delete", queue="orders")
     shelf = placement._shelf(QueueKey("acme", "orders"))
     assert await world.backend.documents.count(shelf, now=world.now) == 1
-    assert await world.backend.documents.count(shelf, now=world.now + RETAINED + 1) == 0
+    assert await world.backend.documents.count(shelf, now=world.now + LEFT_SECONDS + 1) == 0
 
 
 async def test_message_of_one_who_does_not_know_yet_that_the_queue_was_deleted_is_kept(world: Pools) -> None:
@@ -517,6 +517,16 @@ async def test_message_of_one_who_does_not_know_yet_that_the_queue_was_deleted_i
     await other.post("orders", 2, ttl=int(3 * RETAINED))
     assert bodies(await world.listed("orders")) == [2]
     world.now += RETAINED + 1
+    assert bodies(await Pools(world).listed("orders")) == [2]
+
+
+async def test_it_is_kept_also_when_nobody_looks_for_hours(world: Pools) -> None:
+    other = Pools(world)
+    await world.create("orders")
+    await other.post("orders", 1)
+    await world.call("queues.delete", queue="orders")
+    await other.post("orders", 2, ttl=int(3 * RETAINED))
+    world.now += 2 * RETAINED
     assert bodies(await Pools(world).listed("orders")) == [2]
 
 
@@ -645,7 +655,7 @@ async def test_one_who_subscribes_while_the_queue_is_placed_anew_is_told(world: 
 
 async def test_subscribers_of_a_deleted_queue_are_told_when_it_comes_back_elsewhere(told: Pools) -> None:
     await told.call("queues.delete", queue="orders")
-    told.now += RETAINED + 1
+    told.now += LEFT_SECONDS + 1
     await told.create("orders")
     await told.post("orders", 1)
     assert await told.holds("p1", "orders") == 1

@@ -48,6 +48,9 @@ CACHED_PLACES = 100_000
 SPARE_SECONDS = 1.0  # a place counts as at hand for a further step when it stays known for so long
 SWITCH_SECONDS = 2 * CACHE_SECONDS  # until a queue that is placed anew uses its new place
 RETAINED = 3600.0  # seconds; nobody acts on what he read so long ago
+# Seconds the place of a deleted queue is kept: a process that had not heard of that may have stored messages
+# there, which nobody would find without it. Two days more than they may live, unless limits are raised.
+LEFT_SECONDS = 16 * 86_400.0
 
 PATIENCE = 2.0  # seconds a pool may take to answer before a new queue goes to another
 SHUN_SECONDS = 10.0  # for which others are preferred to it then
@@ -363,7 +366,7 @@ class Placement:
             record, version = await self._load(key)
             if record is None or record.leaving:
                 return
-            expires = self._clock.now() + RETAINED
+            expires = self._clock.now() + LEFT_SECONDS
             if await self._put(key, replace(record, leaving=True), version, expires=expires):
                 return
 
