@@ -73,7 +73,7 @@ async def audited(record: Record, server: Victim) -> None:
 
 async def until_served(server: Victim) -> None:
     """Return when every worker has found its way back: many connections, all answered well."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not await served(server):  # noqa: ASYNC110 - nobody tells us when
             await asyncio.sleep(0.05)
 

@@ -187,7 +187,7 @@ async def fail_over_under_load(
                 *(loss, dict(record.forgiven - forgiven)),
             )
     assert refusals or command_failover in kinds, "the failovers have hit nothing"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not await answers(backend):  # noqa: ASYNC110 - nobody tells us when
             await asyncio.sleep(0.05)
     await audit_after_lapse(record, backend.messages)
