@@ -67,15 +67,16 @@ $(VENV)/.made:
 	"$$python" -m venv --clear $(VENV)
 	@touch $@
 
-# The package itself is built with what the lock brought, so that nothing unpinned is fetched.
+# The locks are whole, so nothing is resolved here: a resolver could meet releases that came after them. The package
+# itself is built with what the lock brought, so that nothing unpinned is fetched.
 $(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
 	@echo "Installing what Sukkal needs ..."
-	@$(PIP) install -q --require-hashes -r requirements.lock
+	@$(PIP) install -q --require-hashes --no-deps -r requirements.lock
 	@$(PIP) install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml
 	@echo "Installing what Sukkal and its tests need ..."
-	@$(PIP) install -q --require-hashes -r requirements-dev.lock
+	@$(PIP) install -q --require-hashes --no-deps -r requirements-dev.lock
 	@$(PIP) install -q --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.runtime
