@@ -15,7 +15,7 @@ from sukkal.core.signing import Signer
 from sukkal.core.subscribing.confirmation import Terms
 from sukkal.core.subscribing.dead_letters import MOST_READ
 from sukkal.core.subscribing.deliveries import JOBS, PARKED
-from sukkal.errors import NotFound
+from sukkal.errors import NotFound, Unavailable
 from sukkal.model import Lease
 from sukkal.notify import dispatcher
 from sukkal.notify.deliverer import Outcome, Result
@@ -103,6 +103,29 @@ async def test_subscriber_of_another_process_is_told_too() -> None:
     async with dispatching(post):
         await post.delivered(2)
     assert post.carrier.to(A) == ["found out", "known"]
+
+
+async def test_post_that_meets_who_subscribed_elsewhere_stores_nothing_before_its_job() -> None:
+    """The poster loses its store as soon as it has found out, as one does that is killed."""
+    stage = Stage()
+    post = Post(stage)
+    other = Post(stage)
+    await post.post("q", "before")
+    await other.subscribe("q", A)
+
+    async def break_down() -> None:
+        stage.messages.broken = {"append"}
+
+    stage.messages.after("append", break_down)
+    with pytest.raises(Unavailable):
+        await post.post("q", "cut off")
+    stage.messages.broken = set()
+    assert bodies(await post.listed("q")) == ["before"]
+    await post.post("q", "whole")
+    async with dispatching(post):
+        await post.delivered(1)
+    assert post.carrier.to(A) == ["whole"]
+    assert bodies(await post.listed("q")) == ["before", "whole"]
 
 
 async def test_nobody_left_to_tell_means_nothing_more_is_recorded() -> None:

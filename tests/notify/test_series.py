@@ -7,6 +7,7 @@ from core.world import Stage, bodies
 from hand_clock import others_go_on
 from until import until
 
+from sukkal.core.subscribing.deliveries import SUBSCRIBED
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 
@@ -155,6 +156,115 @@ async def test_two_dispatchers_keep_the_order() -> None:
         await post.delivered(100)
     assert sorted(post.carrier.to(A)) == list(range(100))
     assert post.carrier.most_at_once[A] == 1
+
+
+async def test_process_that_stalls_with_a_job_lets_no_later_one_pass() -> None:
+    """One has taken up the first job, and comes to nothing more for a while; another takes up the second."""
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, ordered=True)
+    await post.subscribe("q", B)
+    await post.post("q", 1)
+    gate = stage.messages.hold_before("append")
+    async with dispatching(post):
+        await gate.reached()
+        await post.post("q", 2)
+        async with dispatching(post):
+            await until(lambda: post.carrier.to(A) == [1, 2])
+            gate.open()
+            await post.settled()
+            await post.pass_time(LEASE_SECONDS)
+            await nothing_left(post)
+    assert post.carrier.to(A) == [1, 2]
+    assert sorted(post.carrier.to(B)) == [1, 2]
+
+
+async def test_process_that_stalls_in_the_line_is_waited_for() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, ordered=True)
+    await post.post("q", 1)
+    gate = stage.documents.hold_before("scan")
+    async with dispatching(post):
+        await gate.reached()
+        await post.post("q", 2)
+        async with dispatching(post):
+            await until(lambda: "next_due" in stage.messages.calls)  # of the turn it has not
+            assert post.carrier.parcels == []
+            gate.open()
+            await until(lambda: post.carrier.to(A) == [1, 2])
+            await post.pass_time(LEASE_SECONDS)
+            await nothing_left(post)
+
+
+async def test_process_that_dies_in_the_line_leaves_it_as_it_was() -> None:
+    stage = Stage()
+    post = Post(stage)
+    await post.subscribe("q", A, ordered=True)
+    await post.post("q", 1)
+    gate = stage.documents.hold_before("scan")
+    dispatcher = post.dispatcher()
+    dispatcher.start()
+    await gate.reached()
+    await crash(post, dispatcher)
+    async with dispatching(post):
+        await post.post("q", 2)
+        await post.settled()
+        assert post.carrier.parcels == []
+        await post.pass_time(LEASE_SECONDS)
+        await until(lambda: post.carrier.to(A) == [1, 2])
+        await post.pass_time(LEASE_SECONDS)
+        await nothing_left(post)
+
+
+async def test_order_is_kept_from_the_first_post_that_meets_who_wants_it() -> None:
+    """Another process has found out that somebody is subscribed, and not yet that somebody wants order."""
+    post = Post()
+    await post.subscribe("q", B)
+    await post.post("q", 0)
+    other = Post(post.backend)
+    await other.subscribe("q", A, ordered=True)
+    await post.post("q", 1)
+    await post.post("q", 2, 3)
+    async with dispatching(other):
+        await until(lambda: other.carrier.to(A)[-3:] == [1, 2, 3])
+        await other.settled()
+        await other.pass_time(LEASE_SECONDS)
+        await nothing_left(other)
+    assert sorted(other.carrier.to(B)) == [0, 1, 2, 3]
+
+
+async def test_queue_goes_without_a_line_again_when_all_have_left() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, ordered=True)
+    await post.post("q", 1)
+    await post.call("subscriptions.delete", queue="q", subscription_id=id_)
+    async with dispatching(post):
+        await until(lambda: not post.service.deliveries.notes)
+        await post.settled()
+        await nothing_left(post)
+        await post.subscribe("q", B)
+        await post.post("q", 2)
+        await post.delivered(1)
+        (note,) = post.service.deliveries.notes.values()
+        assert note[0] == SUBSCRIBED
+    assert post.carrier.to(B) == [2]
+
+
+async def test_others_of_an_ordered_queue_are_told_what_they_want_and_again_when_it_failed() -> None:
+    post = Post()
+    await post.subscribe("q", A, ordered=True, filter={"kind": ["a"]})
+    await post.subscribe("q", B, filter={"kind": ["b"]}, _retry_policy=ONCE_MORE)
+    post.carrier.outcomes[B] = [LATER, DELIVERED]
+    async with dispatching(post):
+        await post.post("q", {"kind": "a", "n": 1}, {"kind": "b", "n": 2}, {"kind": "c", "n": 3})
+        await post.delivered(2)
+        await post.pass_time(10)
+        await post.delivered(3)
+        await post.pass_time(LEASE_SECONDS)
+        await nothing_left(post)
+    assert [body["n"] for body in post.carrier.to(A)] == [1]
+    assert [body["n"] for body in post.carrier.to(B)] == [2, 2]
 
 
 async def test_nothing_of_a_series_is_lost_while_the_store_fails() -> None:

@@ -179,8 +179,20 @@ class Agreement(RuleBasedStateMachine):
         self.append_to_both(queue, posted)
 
     def append_to_both(self, queue: QueueKey, posted: list[Message]) -> None:
-        answer, expected = self.both(lambda store: store.append(queue, posted))
-        assert answer == expected == self.notes.get(queue)
+        note = self.notes.get(queue)
+        answer, expected = self.both(lambda store: store.append(queue, posted, noted=(note or "")[:1]))
+        assert answer == expected == note
+
+    @rule(queue=queues, noted=st.sampled_from(["", "s", "t"]))
+    def append_without_seeing_to_the_note(self, queue: QueueKey, noted: str) -> None:
+        note = self.notes.get(queue)
+        if note is not None and note[0] != noted:
+            refused = Message(
+                id="refused", body=b"1", ttl=60, created=self.now, visible=self.now, expires=self.now + 60
+            )
+            answer, expected = self.both(lambda store: store.append(queue, [refused], noted=noted))
+            assert answer == expected == note
+            assert not self.finish(self.subject.fetch(queue, ["refused"], now=self.now))
 
     @rule(queue=queues, chosen=picks, post=posts)
     def append_again(self, queue: QueueKey, chosen: list[int], post: tuple[int, int, str, int]) -> None:
@@ -316,12 +328,12 @@ class Agreement(RuleBasedStateMachine):
         self.both(lambda store: store.purge(queue))
         self.gone |= {(queue, id) for id in self.ids[queue]}
 
-    @rule(queue=queues, note=st.sampled_from(["s1", "s2"]))
+    @rule(queue=queues, note=st.sampled_from(["s1", "s2", "t3"]))
     def mark(self, queue: QueueKey, note: str) -> None:
         self.both(lambda store: store.mark(queue, note))
-        self.notes[queue] = note
+        self.notes[queue] = max(note[0], self.notes.get(queue, note)[0]) + note[1:]
 
-    @rule(queue=queues, note=st.sampled_from(["s1", "s2"]))
+    @rule(queue=queues, note=st.sampled_from(["s1", "s2", "t3"]))
     def unmark(self, queue: QueueKey, note: str) -> None:
         answer, expected = self.both(lambda store: store.unmark(queue, note))
         assert answer == expected == (self.notes.get(queue) == note)

@@ -103,10 +103,16 @@ class GrantsRenewalsInNameOnly(Broken):
 
 
 class StoresRepeatedMessagesAnew(Broken):
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> str | None:
         for message in batch:
             await self.intact.delete(queue, [message.id], holder=ANYONE, now=message.created)
-        await self.intact.append(queue, batch)
+        return await self.intact.append(queue, batch, noted=noted)
+
+
+class StoresWhatItRefuses(Broken):
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> str | None:
+        note = await self.intact.append(queue, ())
+        return await self.intact.append(queue, batch, noted=(note or "")[:1])
 
 
 class LetsPurgedMessagesLinger(Broken):

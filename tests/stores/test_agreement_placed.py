@@ -121,9 +121,9 @@ class PlacedAgreement(Agreement):
         """Once or several times. Between them something is stored, and stored again."""
         for flavor in way:
             posted = [self.new_message(queue, post)]
-            self.both(lambda store, posted=posted: store.append(queue, posted))
+            self.append_to_both(queue, posted)
             self.finish(self.subject_backend.place(queue, flavor))
-            self.both(lambda store, posted=posted: store.append(queue, posted))
+            self.append_to_both(queue, posted)
 
     @rule()
     def know_nothing(self) -> None:

@@ -1542,10 +1542,37 @@ async def test_message_that_ends_before_its_delay_hides_no_later_one(messages: M
 async def test_append_answers_the_queues_note(messages: Messages) -> None:
     assert await messages.append(QUEUE, [message("m1")]) is None
     await messages.mark(QUEUE, "s1")
-    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    assert await messages.append(QUEUE, [message("m2")], noted="s") == "s1"
     assert await messages.append(QUEUE, []) == "s1"
     await messages.mark(QUEUE, "s2")
-    assert await messages.append(QUEUE, [message("m2")]) == "s2"
+    assert await messages.append(QUEUE, [message("m2")], noted="s") == "s2"
+
+
+async def test_append_that_meets_a_note_of_another_kind_stores_nothing(messages: Messages) -> None:
+    await messages.append(QUEUE, [message("m1")], noted="s")
+    await messages.mark(QUEUE, "s1")
+    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    assert await messages.append(QUEUE, [message("m3"), message("m4")], noted="r") == "s1"
+    assert await messages.append(QUEUE, [message("m5")], noted="s") == "s1"
+    assert ids(await walk(messages, QUEUE)) == ["m1", "m5"]
+    assert (await messages.stats(QUEUE, now=NOW)).total == 2
+
+
+async def test_later_kind_of_note_stays_while_the_rest_is_replaced(messages: Messages) -> None:
+    for put, answered in (("b1", "b1"), ("c2", "c2"), ("a3", "c3"), ("c4", "c4"), ("b5", "c5")):
+        await messages.mark(QUEUE, put)
+        assert await messages.append(QUEUE, []) == answered
+    assert not await messages.unmark(QUEUE, "b5")
+    assert await messages.unmark(QUEUE, "c5")
+    await messages.mark(QUEUE, "a6")
+    assert await messages.append(QUEUE, []) == "a6"
+
+
+async def test_notes_put_at_once_keep_the_later_kind(messages: Messages) -> None:
+    await asyncio.gather(*(messages.mark(QUEUE, f"{kind}{number}") for number, kind in enumerate("abcab")))
+    note = await messages.append(QUEUE, [])
+    assert note is not None
+    assert note[0] == "c"
 
 
 async def test_note_is_one_queues_only(messages: Messages) -> None:
@@ -1558,7 +1585,7 @@ async def test_note_goes_only_when_it_is_the_one_meant(messages: Messages) -> No
     await messages.mark(QUEUE, "s1")
     await messages.mark(QUEUE, "s2")
     assert not await messages.unmark(QUEUE, "s1")
-    assert await messages.append(QUEUE, [message("m1")]) == "s2"
+    assert await messages.append(QUEUE, [message("m1")], noted="s") == "s2"
     assert await messages.unmark(QUEUE, "s2")
     assert not await messages.unmark(QUEUE, "s2")
     assert await messages.append(QUEUE, [message("m2")]) is None
@@ -1570,6 +1597,6 @@ async def test_note_outlasts_a_purge_and_an_empty_queue(messages: Messages) -> N
     await messages.purge(QUEUE)
     while await messages.sweep(now=NOW + 9000):
         pass
-    assert await messages.append(QUEUE, [message("m2")]) == "s1"
+    assert await messages.append(QUEUE, [message("m2")], noted="s") == "s1"
     await messages.pop(QUEUE, limit=1, now=NOW)
-    assert await messages.append(QUEUE, [message("m3")]) == "s1"
+    assert await messages.append(QUEUE, [message("m3")], noted="s") == "s1"

@@ -131,14 +131,17 @@ class Messages:
             note = deliveries.notes.get(key) if deliveries.notes else None
             try:
                 if note is not None:
-                    await deliveries.append(key, messages, note, dead=dead, now=now)
+                    stored = await deliveries.append(key, messages, note, dead=dead, now=now)
                 else:
-                    note = await self._store.append(key, messages)
-                    if note is not None:  # somebody has subscribed since
-                        await deliveries.record(key, messages, note, dead=dead, now=now)
+                    found = await self._store.append(key, messages)
+                    stored = found is None
+                    if found is not None:  # somebody has subscribed since
+                        deliveries.learn(key, found)
             finally:  # also when the caller has gone meanwhile: they may be stored all the same
                 if self._waiting.wanted(key):
                     self._waiting.posted(key, messages, now)
+            if not stored:
+                continue
             if removals == self._catalog.removals:
                 return
             # Some queue was deleted meanwhile. If it was this one, the messages may have gone between

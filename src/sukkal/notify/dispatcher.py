@@ -12,6 +12,10 @@ patience.
                  └────── parked ◀─────┘
                                       └── failed for good ──▶ dead letter queue, if there is one
 
+Where a queue has subscribers that want its messages in order, its jobs are in a line of their own, which one
+process at a time goes through: it parks what is for others, and puts what is for those into their series. One
+process at a time goes through a series, and delivers it.
+
 Leases are renewed while work lasts. When the process dies they lapse, and others repeat what was not
 finished. While the store cannot be reached, what was done is kept in mind, and nothing more is taken up.
 """
@@ -39,7 +43,7 @@ from sukkal.core.subscribing.deliveries import (
     Told,
     Turn,
     delivery_id,
-    series_id,
+    line_or_series,
     turn_item,
     turn_queue,
 )
@@ -71,6 +75,7 @@ MOST_OPEN = 8192  # deliveries tried, about to be or about to be parked, in memo
 MOST_BYTES = 64 * 1024 * 1024  # of these
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
+WRITTEN_AT_ONCE = 500  # deliveries of jobs in a line
 LONG = 3600.0  # seconds of sleep without a reason to look
 STRIDE = 32  # deliveries begun without a pause
 LINE_SECONDS = 1.0  # what a host with a full line asks for
@@ -226,7 +231,7 @@ class Dispatcher:
         if not taken:
             return 0
         works = self._ledger.take(JOBS, lease, [id_ for id_, _ in taken])
-        keys = list({job.key: None for _, job in taken if job is not None})
+        keys = list({job.key: None for _, job in taken if job is not None and job.messages})
         try:
             # Read after the jobs were taken: whoever had subscribed before a message was posted is there.
             now = self._clock.now()
@@ -235,29 +240,52 @@ class Dispatcher:
             await self._ledger.let_go(works[0].hold)
             raise
         audiences = dict(zip(keys, found, strict=True))
+        lines = set[QueueKey]()
         with forsaking(works):
             for work, (_, job) in zip(works, taken, strict=True):
-                if job is None:
+                if job is None or (not job.messages and job.key in lines):  # once is enough for all of it
                     self._ledger.end(work)
                     continue
                 with _alone(work, job.queue):
-                    audience = _unless_fault(audiences[job.key])
-                    if all(each.gone is not None for each in audience):
-                        await insist(partial(self._deliveries.unmark, job.key, job.note))
+                    if not job.messages:
+                        lines.add(job.key)
+                        await self._have_room()
+                        self._start(work, self._go_through(work, _line_item(job)))
+                        continue
+                    audience = await self._audience(job, _unless_fault(audiences[job.key]))
                     await self._hand_out(work, job, audience)
         return len(taken)
 
+    async def _audience(self, job: Job, subscriptions: Sequence[Subscription]) -> list[Subscription]:
+        """Those of a queue's subscriptions that are told of messages."""
+        if all(each.gone is not None for each in subscriptions):
+            await insist(partial(self._deliveries.unmark, job.key, job.note))
+        return [each for each in subscriptions if not self._recipients.awaited(each)]
+
     async def _hand_out(self, work: Work, job: Job, audience: Sequence[Subscription]) -> None:
-        audience = [each for each in audience if not self._recipients.awaited(each)]
-        told = [(each, self._recipients.body(each)) for each in job.messages if audience]
+        """Begin the deliveries of a job, or line them up."""
         series: list[Parked] = []
-        for message, body in told:
+        for message in job.messages if audience else ():
+            body = self._recipients.body(message)
             notification = render(_notice(job.key, message, body))
-            for subscription in audience:
-                if subscription.gone is not None and subscription.gone < message.created:
-                    continue  # what came before is a failure
-                if not self._wants(subscription, body):
+            for parked, subscription in self._made(job, message, body, audience):
+                if wants_series(subscription):
+                    series.append(parked)
                     continue
+                await self._have_room()
+                self._begin(work, parked, subscription, notification)
+        if series:  # before any of a later job is lined up
+            await insist(lambda: self._deliveries.line_up(series, now=self._clock.now()))
+        self._ledger.end(work)
+
+    def _made(
+        self, job: Job, message: Told, body: bytes, audience: Sequence[Subscription]
+    ) -> Iterator[tuple[Parked, Subscription]]:
+        """The deliveries of one message."""
+        for subscription in audience:
+            if subscription.gone is not None and subscription.gone < message.created:
+                continue  # what came before is a failure
+            if self._wants(subscription, body):
                 parked = Parked(
                     id=delivery_id(message.id, subscription.id),
                     project=job.project,
@@ -267,14 +295,7 @@ class Dispatcher:
                     message=message,
                     dead=job.dead,
                 )
-                if wants_series(subscription):
-                    series.append(parked)
-                    continue
-                await self._have_room()
-                self._begin(work, parked, subscription, notification)
-        if series:  # before any of a later job is lined up
-            await insist(lambda: self._deliveries.line_up(series, now=self._clock.now()))
-        self._ledger.end(work)
+                yield parked, subscription
 
     def _wants(self, subscription: Subscription, body: bytes) -> bool:
         given = subscription.options.get(FILTER)
@@ -287,7 +308,13 @@ class Dispatcher:
         if not taken:
             return 0
         works = self._ledger.take(PARKED, lease, [id_ for id_, _ in taken])
-        names = list({(each.key, each.subscription): None for _, each in taken if each is not None})
+        names = list(
+            {
+                (each.key, each.subscription): None
+                for _, each in taken
+                if each is not None and each.subscription
+            }
+        )
         try:
             now = self._clock.now()
             found = await _all(self._recipients.find(*name, now=now) for name in names)
@@ -301,6 +328,10 @@ class Dispatcher:
                     self._ledger.end(work)
                     continue
                 with _alone(work, parked.queue):
+                    if not parked.subscription:
+                        await self._have_room()
+                        self._start(work, self._go_through(work, parked))
+                        continue
                     subscription = _unless_fault(subscriptions[parked.key, parked.subscription])
                     await self._resume(work, parked, subscription)
         return len(taken)
@@ -310,11 +341,12 @@ class Dispatcher:
         if subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
             self._figures.deliveries_dropped += 1  # it wants nothing any more
             if parked.turn:
-                await insist(partial(self._deliveries.drop, series_id(parked.key, parked.subscription)))
+                series = line_or_series(parked.key, parked.subscription)
+                await insist(partial(self._deliveries.drop, series))
             self._ledger.end(work)
         elif parked.turn:
             await self._have_room()
-            self._start(work, self._serve(work, parked))
+            self._start(work, self._go_through(work, parked))
         else:
             notification = self._notification(parked)
             await self._have_room()
@@ -433,37 +465,71 @@ class Dispatcher:
             self._hosts.report(host, works, self._clock.now())
             return outcome
 
-    # --- one series ----------------------------------------------------------------------------------
+    # --- one line, one series ------------------------------------------------------------------------
 
-    async def _serve(self, work: Work, item: Parked) -> None:
-        """Deliver a series from its beginning, as long as all goes well and nobody else does."""
-        name = series_id(item.key, item.subscription)
+    async def _go_through(self, work: Work, item: Parked) -> None:
+        """Go through a line or series from its beginning, as long as all goes well and nobody else does."""
+        line = line_or_series(item.key, item.subscription)
+        serve = self._deliver_series if item.subscription else self._share_out
         due = None
         while due is None:
             now = self._clock.now()
             lease = Lease(id=self._new_id(now), ttl=LEASE_SECONDS, grace=0, since=now)
-            turn = await insist(partial(self._deliveries.take_turn, name, lease, now=now))
+            turn = await insist(partial(self._deliveries.take_turn, line, lease, now=now))
             if turn is None:
                 # Who has it may have looked before this came. By then it is done, or has died.
-                due = await insist(partial(self._deliveries.turn_due, name, now=now))
+                due = await insist(partial(self._deliveries.turn_due, line, now=now))
                 continue
-            (held,) = self._ledger.take(turn_queue(name), lease, [name])
+            (held,) = self._ledger.take(turn_queue(line), lease, [line.name])
             with forsaking([held]):
-                due = await self._serve_turn(name, held.hold, turn, item)
+                due = await serve(line, held.hold, turn, item)
                 now = self._clock.now()
                 ended = due is None and await insist(
-                    partial(self._deliveries.end_turn, name, lease.id, now=now)
+                    partial(self._deliveries.end_turn, line, lease.id, now=now)
                 )
             self._ledger.forget(held)  # but when this was cancelled: then it has to be given back
             if ended:
                 break
         if due is not None:
             # All who find the same write the same, so one of them comes back.
-            self._ledger.park(work, turn_item(item, f"{name}@{due!r}"), due)
+            self._ledger.park(work, turn_item(item, f"{line.name}@{due!r}"), due)
         else:
             self._ledger.end(work)
 
-    async def _serve_turn(self, name: str, hold: Hold, turn: Turn, item: Parked) -> float | None:
+    async def _share_out(self, line: QueueKey, hold: Hold, _turn: Turn, item: Parked) -> None:
+        """Put the deliveries of one job after the other where they belong, until none is left.
+
+        Or until the turn has lapsed.
+        """
+        while hold.lease.due > (now := self._clock.now()):
+            found = await insist(partial(self._deliveries.first_jobs, line, limit=JOBS_AT_ONCE, now=now))
+            if not found:
+                return
+            # Read after the jobs: whoever had subscribed before a message was posted is there.
+            subscriptions = await insist(partial(self._recipients.outside, item.key, now=now))
+            made: list[tuple[Parked, Subscription]] = []
+            for _, job in found:
+                audience = await self._audience(job, subscriptions) if job is not None else []
+                if job is None or not audience:
+                    continue
+                for message in job.messages:
+                    made += self._made(job, message, self._recipients.body(message), audience)
+                    if len(made) >= WRITTEN_AT_ONCE:
+                        await self._line_up(made)
+                        made.clear()
+            await self._line_up(made)
+            await insist(partial(self._deliveries.done, line, [id_ for id_, _ in found], now=now))
+
+    async def _line_up(self, made: Sequence[tuple[Parked, Subscription]]) -> None:
+        now = self._clock.now()
+        series = [parked for parked, subscription in made if wants_series(subscription)]
+        others = [(parked, now) for parked, subscription in made if not wants_series(subscription)]
+        if series:
+            await insist(partial(self._deliveries.line_up, series, now=now))
+        if others:
+            await insist(partial(self._deliveries.park, others, now=now))
+
+    async def _deliver_series(self, series: QueueKey, hold: Hold, turn: Turn, item: Parked) -> float | None:
         """Deliver parcel after parcel; else than None when to try the next one again.
 
         None when there is none, when the subscription wants none any more, and when the turn has lapsed.
@@ -473,10 +539,10 @@ class Dispatcher:
             subscription = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
             if subscription is None or self._recipients.awaited(subscription):
                 self._figures.deliveries_dropped += 1
-                await insist(partial(self._deliveries.drop, name))
+                await insist(partial(self._deliveries.drop, series))
                 return None
             size = turn.size or parcel_size(subscription)
-            found = await insist(partial(self._deliveries.first, name, limit=size, now=now))
+            found = await insist(partial(self._deliveries.first_deliveries, series, limit=size, now=now))
             if not found:
                 return None
             ids = [id_ for id_, _ in found]
@@ -485,9 +551,9 @@ class Dispatcher:
             now = self._clock.now()
             if due is not None:
                 turn = Turn(attempts, len(found))
-                await insist(partial(self._deliveries.put_off, name, hold.lease.id, turn, due=due, now=now))
+                await insist(partial(self._deliveries.put_off, series, hold.lease.id, turn, due=due, now=now))
                 return due
-            await insist(partial(self._deliveries.done, name, ids, now=now))
+            await insist(partial(self._deliveries.done, series, ids, now=now))
             turn = Turn()
         return None
 
@@ -558,6 +624,11 @@ class Dispatcher:
             self._figures.deliveries_dead_lettered += 1
         else:
             self._figures.deliveries_dropped += 1
+
+
+def _line_item(job: Job) -> Parked:
+    """What has somebody go through the line of a job's queue."""
+    return Parked(id="", project=job.project, queue=job.queue, subscription="", since=0.0, turn=True)
 
 
 def _parcel(id_: str, notices: list[bytes], rows: list[Parked], subscription: Subscription) -> Parcel:

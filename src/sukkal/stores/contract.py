@@ -40,10 +40,11 @@ class Messages(Protocol):
     `now < visible`, and *visible*, that is claimable, when neither. What is not live is in no answer.
     """
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> Awaitable[str | None]:
         """Add messages at the end, in order: all become visible together or none does.
 
-        Answers the note on the queue, see `mark`; None when there is none.
+        Answers the note on the queue, see `mark`; None when there is none. `noted` is the kind of note the
+        caller has seen to, "" if none: on a queue with a note of another kind nothing is stored.
 
         A message whose id the queue already holds is left as it is, so a repeated call stores one copy.
         `claim` and `marker` of what is passed are ignored; `claim_count` is kept. Those who follow the
@@ -129,7 +130,8 @@ class Messages(Protocol):
     async def mark(self, queue: QueueKey, note: str) -> None:
         """Put a note on the queue in place of the one that was there; appends answer it from now on.
 
-        It tells those who post, in any process, that somebody is to hear of it. It is as durable as messages
+        It tells those who post, in any process, that somebody is to hear of it. Its first letter is its kind;
+        of that and the former note's kind the one later in the alphabet stays. It is as durable as messages
         are; purging the queue leaves it.
         """
         ...

@@ -122,7 +122,10 @@ class MemoryMessages:
         self._sequence = count(1)
         self._marks: dict[QueueKey, str] = {}
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> str | None:
+        note = self._marks.get(queue)
+        if note is not None and note[0] != noted:
+            return note
         stored = self._queues[queue]
         for message in batch:
             if message.id not in stored.place_of:
@@ -130,7 +133,7 @@ class MemoryMessages:
                 stored.add(place, replace(message, claim=None, marker=str(place)))
         self._forget_if_empty(queue)
         self._waker.appended(queue, batch)
-        return self._marks.get(queue)
+        return note
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float
@@ -238,7 +241,7 @@ class MemoryMessages:
         self._queues.pop(queue, None)
 
     async def mark(self, queue: QueueKey, note: str) -> None:
-        self._marks[queue] = note
+        self._marks[queue] = max(note[0], self._marks.get(queue, note)[0]) + note[1:]
 
     async def unmark(self, queue: QueueKey, note: str) -> bool:
         if self._marks.get(queue) != note:

@@ -41,13 +41,13 @@ class Chain:
         self._stores = [part.messages for part in parts]
         self._clock = clock
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> str | None:
         now = self._clock.now()
         last = max((i for i, part in enumerate(self._parts) if part.since <= now), default=0)
         for store in self._stores[:last]:  # what is stored there already is not stored again
             there = {message.id for message in await store.fetch(queue, [m.id for m in batch], now=now)}
             batch = [message for message in batch if message.id not in there]
-        return await self._stores[last].append(queue, batch)
+        return await self._stores[last].append(queue, batch, noted=noted)
 
     async def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float

@@ -31,13 +31,15 @@ class PlacedMessages:
         self.volume = own.volume
         self.sweep = own.sweep
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
+    def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> Awaitable[str | None]:
         place = self._at_hand(queue)
-        return self._append(queue, batch) if place is None else place.messages.append(queue, batch)
+        if place is None:
+            return self._append(queue, batch, noted)
+        return place.messages.append(queue, batch, noted=noted)
 
-    async def _append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
+    async def _append(self, queue: QueueKey, batch: Sequence[Message], noted: str) -> str | None:
         place = await self._placement.settle(queue)
-        return await place.messages.append(queue, batch)
+        return await place.messages.append(queue, batch, noted=noted)
 
     def page(
         self, queue: QueueKey, *, view: View, after: str | None, limit: int, now: float

@@ -4,9 +4,15 @@ They lie in two queues of the project "", which no caller has, so leases, delays
 queue. Bodies stay in the form in which the message is stored, sealed ones sealed.
 
     deliveries   jobs: messages of one queue, for whoever is subscribed when a job is taken up
+    line/…       jobs of one queue some of whose subscribers want its messages in order, oldest first
     retries      parked deliveries: one message, or a text of the service's own, for one subscription
     series/…     deliveries to one subscription that wants them in order or together, oldest first
-    turn/…       whose turn it is to serve that series: one message, held by who does, delayed until it is due
+    turn/…       whose turn it is to go through a line or a series: one message, held by who does, delayed
+                 until it is due
+
+Whoever takes up jobs takes some of many queues, and others take the next ones at the same time. So where
+order matters, jobs are in a line of their queue's, which one goes through at a time; a job without messages
+has somebody do that.
 
 A job is written before the messages it tells of: in the same turn of the event loop, so in the same
 transaction on SQLite, in the same pipeline on Redis. Where a store does not keep the order of such calls
@@ -15,10 +21,10 @@ message's, so writing it again stores one. What is parked has an id made of the 
 subscription's and how often it was parked. What was taken up is deleted last. So a crash anywhere repeats
 some steps, and skips none.
 
-Which posts need a job is told by a note on the queue (`Messages.mark` of the store). It is put there once a
-subscription is recorded, and taken away when a job meets no subscriptions. Every append answers it, and what
-it answered last is what the next post goes by; one that finds a note it did not know of writes its job then,
-before it is acknowledged.
+Which posts need a job, and where, is told by a note on the queue (`Messages.mark` of the store). It is put
+there once a subscription is recorded, and taken away when a job meets no subscriptions. Every append answers
+it, and what it answered last is what the next post goes by. One that meets a note of another kind stores
+nothing, and starts again.
 
 To change the form: add fields at the end, with defaults. Processes of two releases may share a store.
 """
@@ -42,6 +48,11 @@ log = logging.getLogger(__name__)
 
 JOBS = QueueKey("", "deliveries")
 PARKED = QueueKey("", "retries")
+
+# Kinds of notes on queues: that somebody is subscribed, and that somebody wants messages in order, which is
+# later in the alphabet and so stays.
+SUBSCRIBED = "n"
+ORDERED = "o"
 
 _ALL = View(include_claimed=True, include_delayed=True)
 LASTING = 10 * 365 * 86400  # seconds that what is recorded stays if nobody ever takes it up
@@ -72,7 +83,7 @@ class Job(Struct, frozen=True, array_like=True):
     project: str
     queue: str
     note: str  # that the queue bore
-    messages: list[Told]
+    messages: list[Told]  # none: somebody is to go through the queue's line
     dead: bool = False  # they came as dead letters, and make no more of them
 
     @property
@@ -94,7 +105,8 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
     text: bytes = b""  # JSON, in place of a message; in a form bodies are stored in
     directed: str = ""  # what the service's own text is: it needs no confirmation and makes no dead letter
     dead: bool = False  # see Job
-    turn: bool = False  # no delivery: whoever takes it up serves the subscription's series
+    turn: bool = False  # no delivery: whoever takes it up goes through the series; through the queue's line,
+    # where there is no subscription
     replayed: bool = False  # it was a dead letter under this id, which may not be deleted yet
 
     @property
@@ -113,7 +125,7 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True, array_like=True):
-    """The right to serve a series, which one has at a time; and how far its first parcel has come."""
+    """The right to go through a line or series, which one has at a time; and how its first parcel fared."""
 
     attempts: int = 0
     size: int = 0  # deliveries in the parcel that failed, which stay together; 0: there was none
@@ -131,21 +143,24 @@ def delivery_id(message: str, subscription: str) -> str:
     return hashlib.blake2b(f"{message}/{subscription}".encode(), digest_size=16).hexdigest()
 
 
-def series_id(key: QueueKey, subscription: str) -> str:
-    return hashlib.blake2b(f"{key.project}/{key.name}/{subscription}".encode(), digest_size=16).hexdigest()
+def line_or_series(key: QueueKey, subscription: str) -> QueueKey:
+    """Where a subscription's deliveries are lined up; without one, where a queue's jobs are."""
+    digest = hashlib.blake2b(f"{key.project}/{key.name}/{subscription}".encode(), digest_size=16)
+    return QueueKey("", f"{'series' if subscription else 'line'}/{digest.hexdigest()}")
 
 
-def turn_queue(name: str) -> QueueKey:
-    return QueueKey("", f"turn/{name}")
+def turn_queue(line: QueueKey) -> QueueKey:
+    return QueueKey("", f"turn/{line.name.partition('/')[2]}")
 
 
 def turn_item(parked: Parked, id_: str) -> Parked:
-    """What has the series served that a delivery belongs to."""
+    """What has somebody go through the series that a delivery belongs to."""
     return replace(parked, id=id_, message=None, text=b"", parkings=0, turn=True)
 
 
-def _series(name: str) -> QueueKey:
-    return QueueKey("", f"series/{name}")
+def new_note(id_: str, *, ordered: bool) -> str:
+    """What to put on a queue that somebody subscribes to; `id_` is no other note's."""
+    return (ORDERED if ordered else SUBSCRIBED) + id_
 
 
 class Deliveries:
@@ -165,48 +180,61 @@ class Deliveries:
 
     async def append(
         self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
-    ) -> None:
-        """Store messages in a queue with that note, and before them the job to tell of them."""
-        job = self._job(key, messages, note, dead, now)
+    ) -> bool:
+        """Store messages in a queue with that note, and before them what is to be done to tell of them.
+
+        False when nothing was stored, since the note is of another kind now: start again with that.
+        """
+        jobs = self._jobs(key, messages, note, dead, now)
+        recorded = []
         try:
-            recorded = asyncio.ensure_future(self._store.append(JOBS, [job]))
-            recorded.add_done_callback(
-                _seen
-            )  # a store may refuse the second call before the first is awaited
-            if not self._in_order:
-                await recorded
-            stored = asyncio.ensure_future(self._store.append(key, messages))
-            _, found = await asyncio.gather(recorded, stored)
+            for queue, job in jobs:
+                recorded.append(asyncio.ensure_future(self._store.append(queue, [job])))
+                recorded[-1].add_done_callback(
+                    _seen
+                )  # a store may refuse a later call before this is awaited
+                if not self._in_order:
+                    await recorded[-1]
+            stored = asyncio.ensure_future(self._store.append(key, messages, noted=note[0]))
+            *_, found = await asyncio.gather(*recorded, stored)
         finally:
-            self._tell(JOBS, [job], now)
+            if self._waiting.wanted(JOBS):
+                self._waiting.posted(JOBS, [jobs[-1][1]], now)
         if found is None:
             self.notes.pop(key, None)
-        else:
-            self.notes[key] = found
+            return True
+        self.learn(key, found)
+        if found[0] == note[0]:
+            return True
+        await asyncio.gather(
+            *(self._store.delete(queue, [job.id], holder=ANYONE, now=now) for queue, job in jobs)
+        )
+        return False
+
+    def learn(self, key: QueueKey, note: str) -> None:
+        """Go by this note from now on."""
+        if key not in self.notes and len(self.notes) >= MOST_NOTES:
+            del self.notes[next(iter(self.notes))]
+        self.notes[key] = note
 
     def at_hand(self, key: QueueKey) -> bool:
         """Whether messages for that queue reach the store in the turn in which they come."""
         return self._in_order or key not in self.notes
 
-    async def record(
-        self, key: QueueKey, messages: list[Message], note: str, *, dead: bool, now: float
-    ) -> None:
-        """Write the job of messages that were just stored in a queue which was found to have this note."""
-        job = self._job(key, messages, note, dead, now)
-        try:
-            await self._store.append(JOBS, [job])
-        finally:
-            self._tell(JOBS, [job], now)
-        if len(self.notes) >= MOST_NOTES:
-            del self.notes[next(iter(self.notes))]
-        self.notes[key] = note
-
-    def _job(self, key: QueueKey, messages: list[Message], note: str, dead: bool, now: float) -> Message:
-        told = [Told.of(message) for message in messages]
+    def _jobs(
+        self, key: QueueKey, messages: list[Message], note: str, dead: bool, now: float
+    ) -> list[tuple[QueueKey, Message]]:
+        """What to write, and where, in this order; the last of it has somebody look."""
+        job = Job(*key, note, [Told.of(message) for message in messages], dead)
         id_ = messages[0].id
         if dead:  # it was told of before under that id, in the queue it came from
             id_ = delivery_id(id_, f"{key.project}/{key.name}")
-        return _stored(id_, _encode(Job(*key, note, told, dead)), now, now)
+        if note[0] != ORDERED:
+            return [(JOBS, _stored(id_, _encode(job), now, now))]
+        return [
+            (line_or_series(key, ""), _stored(id_, _encode(job), now, now)),
+            (JOBS, _stored(id_, _encode(replace(job, messages=[])), now, now)),
+        ]
 
     async def send(
         self, key: QueueKey, subscription: Subscription, text: bytes, kind: str, now: float
@@ -229,66 +257,71 @@ class Deliveries:
         try:
             await self._store.append(PARKED, batch)
         finally:
-            self._tell(PARKED, batch, now)
+            if self._waiting.wanted(PARKED):
+                self._waiting.posted(PARKED, batch, now)
 
-    def _tell(self, queue: QueueKey, batch: list[Message], now: float) -> None:
-        if self._waiting.wanted(queue):
-            self._waiting.posted(queue, batch, now)
-
-    # --- series --------------------------------------------------------------------------------------
+    # --- lines and series ----------------------------------------------------------------------------
 
     async def line_up(self, parked: Sequence[Parked], *, now: float) -> None:
         """Put deliveries at the end of their series, and have somebody look after these."""
-        rows = defaultdict[str, list[Parked]](list)
+        rows = defaultdict[QueueKey, list[Parked]](list)
         for each in parked:
-            rows[series_id(each.key, each.subscription)].append(each)
+            rows[line_or_series(each.key, each.subscription)].append(each)
         await asyncio.gather(
             *(
-                self._store.append(_series(name), [_stored(row.id, _encode(row), now, now) for row in some])
-                for name, some in rows.items()
+                self._store.append(series, [_stored(row.id, _encode(row), now, now) for row in some])
+                for series, some in rows.items()
             )
         )
         # Each with an id of its own: one that is taken up at this moment might have looked before.
         turns = [turn_item(some[-1], f"{_TURN}.{some[-1].id}") for some in rows.values()]
         await self.park([(turn, now) for turn in turns], now=now)
 
-    async def take_turn(self, name: str, lease: Lease, *, now: float) -> Turn | None:
-        """The turn to serve a series, under the lease; None while it is another's, or is not due."""
-        await self._store.append(turn_queue(name), [_stored(_TURN, _encode(Turn()), now, now)])
-        taken = await self._store.claim(turn_queue(name), lease, limit=1, now=now)
+    async def take_turn(self, line: QueueKey, lease: Lease, *, now: float) -> Turn | None:
+        """The turn of a line or series, under the lease; None while it is another's, or is not due."""
+        await self._store.append(turn_queue(line), [_stored(_TURN, _encode(Turn()), now, now)])
+        taken = await self._store.claim(turn_queue(line), lease, limit=1, now=now)
         return _turn(taken[0].body) if taken else None
 
-    async def turn_due(self, name: str, *, now: float) -> float | None:
+    async def turn_due(self, line: QueueKey, *, now: float) -> float | None:
         """When a turn that could not be had can be had at the latest; None: now."""
-        return await self._store.next_due(turn_queue(name), now=now)
+        return await self._store.next_due(turn_queue(line), now=now)
 
-    async def put_off(self, name: str, lease: str, turn: Turn, *, due: float, now: float) -> None:
-        """Let nobody serve the series before that time.
+    async def put_off(self, line: QueueKey, lease: str, turn: Turn, *, due: float, now: float) -> None:
+        """Let nobody go on before that time.
 
-        If another process comes in between the two steps, it is served sooner: a try too many.
+        If another process comes in between the two steps, it goes on sooner: a try too many.
         """
         await asyncio.gather(
-            self.finish(turn_queue(name), [_TURN], frozenset({lease}), now=now),
-            self._store.append(turn_queue(name), [_stored(_TURN, _encode(turn), now, due)]),
+            self.finish(turn_queue(line), [_TURN], frozenset({lease}), now=now),
+            self._store.append(turn_queue(line), [_stored(_TURN, _encode(turn), now, due)]),
         )
 
-    async def end_turn(self, name: str, lease: str, *, now: float) -> bool:
-        """Give the turn up; whether the series was empty afterwards. Else it has to be taken again."""
-        await self.finish(turn_queue(name), [_TURN], frozenset({lease}), now=now)
-        return not await self._store.page(_series(name), view=_ALL, after=None, limit=1, now=now)
+    async def end_turn(self, line: QueueKey, lease: str, *, now: float) -> bool:
+        """Give the turn up; whether nothing was there afterwards. Else it has to be taken again."""
+        await self.finish(turn_queue(line), [_TURN], frozenset({lease}), now=now)
+        return not await self._first(line, 1, now)
 
-    async def first(self, name: str, *, limit: int, now: float) -> list[tuple[str, Parked | None]]:
-        """The first deliveries of a series, with their ids in it."""
-        found = await self._store.page(_series(name), view=_ALL, after=None, limit=limit, now=now)
-        return [(m.id, _read(_parked, m)) for m in found]
+    async def first_jobs(self, line: QueueKey, *, limit: int, now: float) -> list[tuple[str, Job | None]]:
+        """The first jobs of a line, with their ids; None for one that cannot be read."""
+        return [(m.id, _read(_job, m)) for m in await self._first(line, limit, now)]
 
-    async def done(self, name: str, ids: Sequence[str], *, now: float) -> None:
-        """Take deliveries out of a series."""
-        await self._store.delete(_series(name), ids, holder=ANYONE, now=now)
+    async def first_deliveries(
+        self, series: QueueKey, *, limit: int, now: float
+    ) -> list[tuple[str, Parked | None]]:
+        """The same of a series."""
+        return [(m.id, _read(_parked, m)) for m in await self._first(series, limit, now)]
 
-    async def drop(self, name: str) -> None:
+    async def _first(self, line: QueueKey, limit: int, now: float) -> list[Message]:
+        return await self._store.page(line, view=_ALL, after=None, limit=limit, now=now)
+
+    async def done(self, line: QueueKey, ids: Sequence[str], *, now: float) -> None:
+        """Take out of a line or series what is done."""
+        await self._store.delete(line, ids, holder=ANYONE, now=now)
+
+    async def drop(self, series: QueueKey) -> None:
         """Forget a series and its turn."""
-        await asyncio.gather(self._store.purge(_series(name)), self._store.purge(turn_queue(name)))
+        await asyncio.gather(self._store.purge(series), self._store.purge(turn_queue(series)))
 
     # --- dispatching ---------------------------------------------------------------------------------
 

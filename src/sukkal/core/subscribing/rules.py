@@ -37,9 +37,14 @@ class Entrust(Protocol):
         ...
 
 
+def wants_order(subscription: Subscription) -> bool:
+    """Whether messages are to be delivered to it in the order in which they were posted."""
+    return subscription.options.get(ORDERED) is True
+
+
 def wants_series(subscription: Subscription) -> bool:
-    """Whether deliveries to it are made one after the other, in order."""
-    return subscription.options.get(ORDERED) is True or parcel_size(subscription) > 1
+    """Whether deliveries to it are made one after the other."""
+    return wants_order(subscription) or parcel_size(subscription) > 1
 
 
 def parcel_size(subscription: Subscription) -> int:

@@ -28,7 +28,8 @@ from sukkal.core.context import Context
 from sukkal.core.ids import minted
 from sukkal.core.notifier import Hear, Listener, Notifier
 from sukkal.core.subscribing.confirmation import Confirmation
-from sukkal.core.subscribing.rules import Entrust, Rules
+from sukkal.core.subscribing.deliveries import new_note
+from sukkal.core.subscribing.rules import Entrust, Rules, wants_order
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
@@ -126,7 +127,7 @@ class Subscriptions:
         if there is not None and there.gone is not None:
             subscription, there = await self._enable(key, there.id, subscription, now=ctx.now)
         if connection is None:  # also beside one that was there: its mark may never have come about
-            await self._mark(key, now=ctx.now)
+            await self._mark(key, there or subscription, now=ctx.now)
         if there is not None and (there.confirmed or connection is not None):
             raise AlreadySubscribed(TAKEN)
         if connection is not None:
@@ -250,7 +251,7 @@ class Subscriptions:
                 changes["options"] = (await self._entrusted(wanted, ctx)).options
         before, after = await self._change(key, id_, changed, now=ctx.now)
         if not after.connection:
-            await self._mark(key, now=ctx.now)
+            await self._mark(key, after, now=ctx.now)
         if after.subscriber == before.subscriber:
             self._notifier.renew(key, id_, after.expires)
             return after
@@ -334,13 +335,13 @@ class Subscriptions:
             after = documents[-1].name
         return found
 
-    async def _mark(self, key: QueueKey, *, now: float) -> None:
+    async def _mark(self, key: QueueKey, subscription: Subscription, *, now: float) -> None:
         """Have posts to the queue recorded for delivery from now on, whichever process they come to.
 
         To be called once a subscription's record is written, before that is acknowledged. Each note is
         another one, so that whoever has found no subscription just before takes away none but an older one.
         """
-        await self._store.mark(key, self._new_id(now))
+        await self._store.mark(key, new_note(self._new_id(now), ordered=wants_order(subscription)))
 
     async def find(self, key: QueueKey, id_: str, *, now: float) -> Subscription | None:
         """One of a queue's live subscriptions."""

@@ -1,8 +1,13 @@
 -- KEYS[13] is there when somebody follows the queue, and the channel for that; KEYS[14] the note on it.
--- ARGV[3] where a new sequence starts, then for each message: id, content, expires, when its delay ends or "",
--- claims so far. A message whose id is there already is left alone. Answers the note.
+-- ARGV[3] where a new sequence starts, ARGV[4] the kind of note the caller has seen to, then for each message: id,
+-- content, expires, when its delay ends or "", claims so far. A message whose id is there already is left alone.
+-- Answers the note. When that is of another kind nothing is stored.
 local followed = KEYS[13]
-local amount = (#ARGV - 3) / 5
+local note = call('GET', KEYS[14])
+if note and string.sub(note, 1, 1) ~= ARGV[4] then
+  return note
+end
+local amount = (#ARGV - 4) / 5
 local told = call('EXISTS', followed) == 1
 local fresh = call('EXISTS', content) == 0
 local place = call('INCRBY', sequence, amount) - amount
@@ -16,7 +21,7 @@ if fresh then
 end
 local added, soonest = 0, nil
 local expiries, readies = {}, {}
-for first = 4, #ARGV, 5 do
+for first = 5, #ARGV, 5 do
   local id, body, expires, visible, claims = unpack(ARGV, first, first + 4)
   place = place + 1
   local written = string.format('%.0f', place)
@@ -50,4 +55,4 @@ if added > 0 then
   call('HINCRBY', tally, 'total', added)
   call('ZADD', agenda, 'LT', soonest, queue)
 end
-return call('GET', KEYS[14])
+return note

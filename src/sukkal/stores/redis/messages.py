@@ -55,12 +55,12 @@ class RedisMessages:
         self._name = names
         self._figures = figures
 
-    async def append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
+    async def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> str | None:
         home = self._layout.queue(queue)
         if not batch:
             note = await self._servers.call(home.partition, command(b"GET", home.noted))
             return None if note is None else note.decode()
-        arguments = [b"", first_place(batch[0].created)]
+        arguments = [b"", first_place(batch[0].created), noted.encode()]
         for m in batch:
             arguments += (
                 m.id.encode(),
@@ -189,7 +189,8 @@ class RedisMessages:
 
     async def mark(self, queue: QueueKey, note: str) -> None:
         home = self._layout.queue(queue)
-        await self._servers.call(home.partition, command(b"SET", home.noted, note.encode()), write=True)
+        packed = scripts.MARK.on(home, b"", note.encode(), more=bulk((home.noted,)))
+        await self._servers.call(home.partition, packed, write=True)
 
     async def unmark(self, queue: QueueKey, note: str) -> bool:
         home = self._layout.queue(queue)

@@ -53,6 +53,7 @@ END_DELAYS = _of_queues("end_delays")
 NEXT_DUE = _of_queues("next_due")
 STATS = _of_queues("stats")
 PURGE = _of_queues("purge")
+MARK = _of_queues("mark", 13)
 UNMARK = _of_queues("unmark", 13)
 SWEEP = _of_queues("sweep")
 

@@ -134,6 +134,12 @@ class Database:
             raise
         return future
 
+    def nothing_to_write(self, result: Any) -> asyncio.Future[Any]:
+        """What `write` answers, of a step that was not necessary."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.set_result(result)
+        return future
+
     def _commit_when_quiet(self, latest: float, writes: int) -> None:
         """Commit, unless the last turn brought more writes: then the next may bring more still."""
         if self._waiting is not None and writes < len(self._waiting) and self._loop.time() < latest:

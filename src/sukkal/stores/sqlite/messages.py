@@ -109,8 +109,11 @@ class SqliteMessages:
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
 
-    def append(self, queue: QueueKey, batch: Sequence[Message]) -> Awaitable[str | None]:
-        stored = self._database.write(self._append, queue, batch)
+    def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> Awaitable[str | None]:
+        note = self._marks.get(queue)
+        if note is not None and note[0] != noted:
+            return self._database.nothing_to_write(note)
+        stored = self._database.write(self._append, queue, batch, note)
         if self._waker.follows(queue):
             stored.add_done_callback(lambda stored: self._tell(queue, batch, stored))
         return stored
@@ -214,7 +217,7 @@ class SqliteMessages:
 
     # --- adding --------------------------------------------------------------------------------------
 
-    def _append(self, queue: QueueKey, batch: Sequence[Message]) -> str | None:
+    def _append(self, queue: QueueKey, batch: Sequence[Message], note: str | None) -> str | None:
         box = self._boxes.obtain(queue)
         rows, listed = [], []
         for m in batch:
@@ -238,7 +241,7 @@ class SqliteMessages:
         for place, m in listed:
             delayed += self._list(box, place, m)
         self._boxes.append(box, added, delayed)
-        return self._marks.get(queue)
+        return note
 
     def _list(self, box: Box, place: int, m: Message) -> bool:
         """Note where a new message belongs that is not part of the tail; whether it is delayed.
