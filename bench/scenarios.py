@@ -335,6 +335,7 @@ def webhooks(bench: Bench) -> Iterator[Result]:
     """Deliveries to receivers on this machine, of messages that are on disk."""
     for script, title, rounds, options in (
         ("rate", "10 receivers, as fast as can be", None, {"messages": bench.scale.webhooks}),
+        ("ordered", "10 receivers that want order", None, {"messages": bench.scale.webhooks}),
         ("hanging", "100 receivers, 20 of them hang", None, {"seconds": bench.scale.seconds}),
         ("post", "posts by turns to a queue without and one with 10 receivers", None, {"messages": 300}),
         ("pending", "100,000 deliveries to be tried again", 1, {"messages": 100_000}),

@@ -4,6 +4,7 @@ Receivers are in this process. Prints one JSON object with the figures of one sc
 
 - `rate`: `--messages` are posted to a queue with 10 receivers, as fast as 8 connections can; `rate` is
   deliveries per second until the last has arrived
+- `ordered`: the same, and each receiver wants them in order
 - `hanging`: messages come at a fixed rate to a queue with 100 receivers, first all well, then 20 of them
   hanging; `p99_ms` and `calm_p99_ms` of the 80 others, from the post, and their `ratio`
 - `post`: one connection posts by turns to a queue without and one with 10 receivers; `ratio` of the medians
@@ -114,9 +115,9 @@ class Receiver(asyncio.Protocol):
         self._transport.write(next(self._answers))
 
 
-async def rate(bench: Bench) -> Figures:
+async def rate(bench: Bench, **wanted: Any) -> Figures:
     """As many as can be."""
-    await bench.subscribe("rate", await bench.receivers(10))
+    await bench.subscribe("rate", await bench.receivers(10), **wanted)
     left = bench.options.messages
     expected = 10 * left
     cpu, began = proc.cpu_seconds(bench.options.server_pid), time.perf_counter()
@@ -133,6 +134,10 @@ async def rate(bench: Bench) -> Figures:
     took = time.perf_counter() - began
     cpu = proc.cpu_seconds(bench.options.server_pid) - cpu
     return {"rate": expected / took, "cpu_us": cpu / expected * 1e6, "repeated": bench.arrived - expected}
+
+
+async def ordered(bench: Bench) -> Figures:
+    return await rate(bench, ordered=True)
 
 
 async def hanging(bench: Bench) -> Figures:
@@ -216,7 +221,7 @@ def _pending(port: int) -> dict[str, int]:
 
 
 SCRIPTS: dict[str, Callable[[Bench], Awaitable[Figures]]] = {
-    function.__name__: function for function in (rate, hanging, post, pending)
+    function.__name__: function for function in (rate, ordered, hanging, post, pending)
 }
 
 
