@@ -2,7 +2,7 @@
 
 On its own, and as several workers on one Redis, which is killed too. Every acknowledged message was brought
 to each subscriber at least once, or lies in the dead letter queue; and that has one letter for each delivery
-that failed for good, none twice.
+that failed for good, none twice. Who wants order got each client's messages in the order of its posts.
 
 Short: a few kills. SUKKAL_LONG=1: many.
 """
@@ -90,9 +90,10 @@ def misbehaves(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
 
 
 class Receiver:
-    """Notes the number of each message it has taken."""
+    """Notes the number of each message it has taken, in the order in which they first came."""
 
-    def __init__(self, behaviour: Behaviour, chance: random.Random) -> None:
+    def __init__(self, behaviour: Behaviour, chance: random.Random, *, ordered: bool) -> None:
+        self.ordered = ordered
         self.taken: Counter[int] = Counter()
         self.url = ""
         self._behaviour = behaviour
@@ -110,8 +111,10 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(behaviour: Behaviour, chance: random.Random) -> AsyncIterator[Receiver]:
-    made = Receiver(behaviour, chance)
+async def receiver(
+    behaviour: Behaviour, chance: random.Random, *, ordered: bool = False
+) -> AsyncIterator[Receiver]:
+    made = Receiver(behaviour, chance, ordered=ordered)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     try:
@@ -126,6 +129,7 @@ class Story:
     def __init__(self) -> None:
         self.numbers = 0
         self.acknowledged: set[int] = set()
+        self.sequences: list[list[int]] = []  # of these, those of each client in the order of its posts
         self.open = 0  # posts that got no answer
 
     async def post(
@@ -140,6 +144,8 @@ class Story:
         async def client() -> None:
             nonlocal left
             connection = Connection(port)
+            self.sequences.append([])
+            mine = self.sequences[-1]
             while more is None or left > -more:
                 number, self.numbers = self.numbers, self.numbers + 1
                 document = {"messages": [{"body": {"number": number}, "ttl": 86400}]}
@@ -158,6 +164,7 @@ class Story:
                     continue
                 assert answer.status == 201, answer
                 self.acknowledged.add(number)
+                mine.append(number)
                 left -= 1
                 if left == 0:
                     strike()
@@ -168,10 +175,14 @@ class Story:
 
 @asynccontextmanager
 async def receivers_of_all_kinds(chance: random.Random) -> AsyncIterator[list[Receiver]]:
-    """One that takes all, one that refuses all, and others."""
-    kinds = (takes, refuses, sometimes_takes, sometimes_hangs_up, misbehaves)
+    """One that takes all, one that refuses all, and others; of some kinds also one that wants order."""
+    kinds = [(kind, False) for kind in (takes, refuses, sometimes_takes, sometimes_hangs_up, misbehaves)]
+    kinds += [(kind, True) for kind in (takes, sometimes_takes)]
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(receiver(kind, chance)) for kind in kinds]
+        yield [
+            await stack.enter_async_context(receiver(kind, chance, ordered=ordered))
+            for kind, ordered in kinds
+        ]
 
 
 async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) -> None:
@@ -245,10 +256,19 @@ def check(story: Story, receivers: Sequence[Receiver], letters: dict[str, Counte
         dead = letters[each.url]
         assert story.acknowledged <= set(each.taken) | set(dead)
         assert max(dead.values(), default=1) == 1
+        if each.ordered:
+            assert_in_order(story, each)
     # Each failure is one letter: of what was acknowledged, and perhaps of what was about to be.
     assert not bad.taken
     assert story.acknowledged <= set(letters[bad.url])
     assert set(letters[bad.url].values()) == {1}
+
+
+def assert_in_order(story: Story, receiver: Receiver) -> None:
+    place = {number: place for place, number in enumerate(receiver.taken)}
+    for sequence in story.sequences:
+        came = [number for number in sequence if number in place]
+        assert came == sorted(came, key=place.__getitem__)
 
 
 def strike(server: Victim, chance: random.Random) -> None:
@@ -258,7 +278,7 @@ def strike(server: Victim, chance: random.Random) -> None:
 async def subscribe(port: int, receivers: Sequence[Receiver]) -> None:
     connection = Connection(port)
     for each in receivers:
-        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"}
+        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead", "ordered": each.ordered}
         document = {"subscriber": each.url, "ttl": 86400, "options": options}
         answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
         assert answer.status == 201, answer
