@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
+from core.pooled import Stores
 from core.world import Stage, bodies
 from hand_clock import others_go_on
 from until import until
 
 from sukkal.core.subscribing.deliveries import SUBSCRIBED
+from sukkal.errors import Unavailable
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.ledger import LEASE_SECONDS, RENEW_SECONDS
 
@@ -232,6 +235,26 @@ async def test_order_is_kept_from_the_first_post_that_meets_who_wants_it() -> No
         await other.pass_time(LEASE_SECONDS)
         await nothing_left(other)
     assert sorted(other.carrier.to(B)) == [0, 1, 2, 3]
+
+
+async def test_order_is_kept_where_messages_lie_in_pools() -> None:
+    own = Stage()
+    post = Post(own, opener=(stores := Stores()))
+    await post.call("pools.put", pool="p", document={"uri": "test://p", "weight": 1})
+    await post.subscribe("q", A, ordered=True)
+    await post.post("q", 1)
+    stores.stages["test://p"].messages.fail_once("append")
+    with pytest.raises(Unavailable):
+        await post.post("q", "told of, and not stored")
+    own.messages.fail_once("append")
+    with pytest.raises(Unavailable):
+        await post.post("q", "without a job")
+    await post.post("q", 2, 3)
+    async with dispatching(post):
+        await until(lambda: len(post.carrier.to(A)) == 4)
+        await post.settled()
+    assert post.carrier.to(A) == [1, "told of, and not stored", 2, 3]
+    assert bodies(await post.listed("q")) == [1, 2, 3]
 
 
 async def test_queue_goes_without_a_line_again_when_all_have_left() -> None:
