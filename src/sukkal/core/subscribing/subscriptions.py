@@ -94,7 +94,9 @@ class Subscriptions:
         owned = connection.subscriptions.items()
         for key, subscription in owned:
             self._notifier.forget(key, subscription)
-        await asyncio.gather(*(self._remove(key, subscription, now=now) for key, subscription in owned))
+        await asyncio.gather(
+            *(self._remove(key, subscription, now=now, owner=connection.uri) for key, subscription in owned)
+        )
 
     # --- operations ----------------------------------------------------------------------------------
 
@@ -163,10 +165,10 @@ class Subscriptions:
             listener = Listener(connection.hear, subscription.expires)
             await self._notifier.listen(key, subscription.id, listener)
         except StoreUnavailable:
-            await self._remove(key, subscription.id, now=ctx.now)
+            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
             raise
         if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
-            await self._remove(key, subscription.id, now=ctx.now)
+            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
 
     async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
@@ -256,9 +258,6 @@ class Subscriptions:
             return after
         if before.connection:
             self._notifier.forget(key, id_)
-            for connection in self._connections.values():
-                if connection.subscriptions.get(key) == id_:
-                    del connection.subscriptions[key]
         await self._confirmation.ask(key, after, ctx.now)
         return after
 
@@ -366,13 +365,17 @@ class Subscriptions:
         while documents := await self._documents.scan(records, after="", limit=READ_AT_ONCE, now=now):
             await asyncio.gather(*(self._remove(key, document.name, now=now) for document in documents))
 
-    async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
+    async def _remove(self, key: QueueKey, id_: str, *, now: float, owner: str | None = None) -> None:
+        """Delete a subscription that is there; if an owner is named, only one of that subscriber."""
         self._notifier.forget(key, id_)
         names, records = _shelves(key)
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        name = _digest(_read(document.value).subscriber)
+        subscriber = _read(document.value).subscriber
+        if owner not in (None, subscriber):  # it was handed over to another
+            return
+        name = _digest(subscriber)
         # Together, so that a store that groups its writes takes them in one step, in this order.
         await asyncio.gather(self._documents.delete(records, id_), self._documents.delete(names, name))
 
