@@ -1,5 +1,6 @@
 """Processes that do the same work, by themselves and as `sukkal serve --workers N` on one Redis."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import textwrap
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -18,12 +19,20 @@ from typing import Any
 
 import pytest
 import redis_servers
+from core.processes import Socket as Listening
+from core.processes import listening
+from core.world import World
+from hand_clock import HandClock
 from http_caller import Answer, Caller
 from raw_socket import Wire, request
 from redis_servers import SHARED
 from server_process import ServerProcess, running
+from until import until as eventually
 from worker_processes import PATIENCE, caller_for_each, has_ended, serving, until, worker_pids
 from ws_caller import Socket
+
+from sukkal.errors import Unavailable
+from sukkal.stores.registry import open_backend
 
 COUNT = 2
 MESSAGES = "/v2/queues/q/messages"
@@ -280,6 +289,40 @@ def test_subscribed_connection_is_told_also_of_what_another_consumer_takes_at_on
         assert [subscriber.receive().document["body"] for _ in range(10)] == list(range(10))
 
 
+def handed_over(caller: Caller, id_: str) -> Answer:
+    return caller("PATCH", f"/v2/queues/q/subscriptions/{id_}", {"subscriber": "queue:r"})
+
+
+def deleted(caller: Caller, id_: str) -> Answer:
+    return caller("DELETE", f"/v2/queues/q/subscriptions/{id_}")
+
+
+def purged(caller: Caller, _id: str) -> Answer:
+    return caller("POST", "/v2/queues/q/purge", {"resource_types": ["subscriptions"]})
+
+
+@pytest.mark.parametrize("end", [deleted, purged, handed_over], ids=lambda end: end.__name__)
+def test_connection_is_told_nothing_more_once_its_subscription_was_ended_through_the_other_process(
+    end: Callable[[Caller, str], Answer], shared: ServerProcess, both: list[Caller], store: str
+) -> None:
+    project = both[0].project
+    with Socket(shared.host, shared.port, project=project) as subscriber:
+        id_ = subscriber("subscription_create", {"queue_name": "q"}).body["subscription_id"]
+        assert subscriber("subscription_create", {"queue_name": "other"}).status == 201
+        here = serving(shared, subscriber.wire.socket)
+        (elsewhere,) = [each for each in both if serving(shared, each.socket) != here]
+        post(elsewhere, 1)
+        assert subscriber.receive().document["body"] == 1
+        assert end(elsewhere, id_).status == 204
+        until(lambda: f"/{project}/q".encode() not in channels(store, "w"))
+        post(elsewhere, 2)
+        assert elsewhere("POST", "/v2/queues/other/messages", {"messages": [{"body": 3}]}).status == 201
+        assert subscriber.receive().document["body"] == 3
+        assert subscriber("subscription_create", {"queue_name": "q"}).status == 201
+        post(elsewhere, 4)
+        assert subscriber.receive().document["body"] == 4
+
+
 def test_ping_and_health_answer_in_each(both: list[Caller]) -> None:
     for caller in both:
         assert caller("GET", "/v2/ping").status == 204
@@ -360,6 +403,73 @@ def test_workers_end_with_a_service_that_is_killed(tmp_path: Path) -> None:
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: all(map(has_ended, workers)))
     server.bury()
+
+
+# --- two services, whose clock stands still ----------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def two_services(uri: str) -> AsyncIterator[tuple[World, World]]:
+    """Each with a store of its own to the same Redis."""
+    async with contextlib.AsyncExitStack() as opened:
+        backends = [await open_backend(uri, durable=False) for _ in range(2)]
+        for backend in backends:
+            opened.push_async_callback(backend.close)
+        clock = HandClock()
+        worlds = [World(backend, clock=clock) for backend in backends]
+        for world in worlds:
+            opened.push_async_callback(world.service.close)
+        yield worlds[0], worlds[1]
+
+
+async def update(world: World, id_: str, **document: Any) -> None:
+    await world.call("subscriptions.update", queue="orders", subscription_id=id_, document=document)
+
+
+async def delete(world: World, id_: str) -> None:
+    await world.call("subscriptions.delete", queue="orders", subscription_id=id_)
+
+
+async def test_connection_listens_as_long_as_another_process_says() -> None:
+    async with two_services(own_store()) as (here, elsewhere):
+        sockets = [Listening(here, name) for name in ("stays", "renewed", "shortened", "deleted")]
+        stays, renewed, shortened, deleted = [await socket.subscribe(ttl=80) for socket in sockets]
+        start = here.now
+        here.now += 10
+        await update(elsewhere, renewed, ttl=100)
+        await update(elsewhere, shortened, ttl=60)
+        await delete(elsewhere, deleted)
+        until_when = {stays: start + 80, renewed: start + 110, shortened: start + 70}
+        await eventually(lambda: listening(here) == until_when)
+        witness = Listening(here, "witness")  # the last to be told
+        remains = await witness.subscribe()
+        for time in (69, 70, 79, 80, 109, 110):
+            here.now = start + time
+            await elsewhere.post("orders", time)
+            await eventually(lambda time=time: str(time) in witness.heard)
+        await eventually(lambda: list(listening(here)) == [remains])
+        assert [socket.heard for socket in sockets] == [
+            ["69", "70", "79"],
+            ["69", "70", "79", "80", "109"],
+            ["69"],
+            [],
+        ]
+
+
+async def test_deletion_by_another_process_is_heard_of_though_the_line_is_lost() -> None:
+    with redis_servers.started(*redis_servers.DURABLE) as server:
+        async with two_services(server.uri) as (here, elsewhere):
+            sockets = [Listening(here, name) for name in ("gone", "stays")]
+            gone, stays = [await socket.subscribe(ttl=10**9) for socket in sockets]
+            server.kill()
+            with pytest.raises(Unavailable):
+                await delete(elsewhere, gone)
+            server.start()
+            async with asyncio.timeout(PATIENCE):
+                while list(listening(here)) != [stays]:
+                    with contextlib.suppress(Unavailable):
+                        await delete(elsewhere, gone)
+                    await here.pass_time(1)  # after which a read that failed is repeated
 
 
 # --- refusals ----------------------------------------------------------------------------------------------

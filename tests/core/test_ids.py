@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sukkal.core.ids import Mint, is_id
+from sukkal.core.ids import Mint, is_id, number_of, numbered
 
 from .world import NOW, World
 
@@ -50,6 +50,15 @@ def test_own_ids_are_told_from_other_text() -> None:
     assert is_id(Mint()(NOW))
     for text in ("", "1", "0" * 31, "0" * 33, "é" * 32, "-" * 32, "sfhlsfdjh2048", "12345"):
         assert not is_id(text)
+        assert number_of(text) is None
+
+
+def test_id_and_its_number_stand_for_each_other() -> None:
+    for id in (Mint()(NOW), Mint()(0), "0" * 32, "f" * 32):
+        number = number_of(id)
+        assert number is not None
+        assert numbered(number) == id
+    assert number_of("z" * 32) is None
 
 
 async def test_service_takes_its_ids_from_whom_it_is_told() -> None:

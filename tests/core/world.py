@@ -31,8 +31,10 @@ CLIENT = "producer"
 class World:
     """A service and a clock. Options are those of `Service`."""
 
-    def __init__(self, backend: Backend | None = None, **options: Any) -> None:
-        self.clock = HandClock()
+    def __init__(
+        self, backend: Backend | None = None, *, clock: HandClock | None = None, **options: Any
+    ) -> None:
+        self.clock = clock or HandClock()
         self.backend: Backend = backend or MemoryBackend()
         self.service = Service(self.backend, clock=self.clock, **options)
 

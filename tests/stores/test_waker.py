@@ -53,7 +53,7 @@ def listener(waker: Waker) -> Listener:
     return Listener(waker)
 
 
-@pytest.mark.parametrize("count", [None, 0, 1, 20])
+@pytest.mark.parametrize("count", [None, 0, 1, 20, 2**128 - 1])
 @pytest.mark.parametrize("due", [0.0, NOW + 0.5])
 async def test_what_is_told_of_a_watched_queue_is_heard(
     waker: Waker, listener: Listener, count: int | None, due: float

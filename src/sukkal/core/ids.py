@@ -32,6 +32,19 @@ def minted(id_: str) -> float:
         return 0.0
 
 
+def number_of(id_: str) -> int | None:
+    """The number that an id writes out; None for what is no id."""
+    try:
+        return int(id_, 16) if is_id(id_) else None
+    except ValueError:
+        return None
+
+
+def numbered(number: int) -> str:
+    """The id that writes out this number."""
+    return f"{number:032x}"
+
+
 def is_id(text: str) -> bool:
     """Whether `text` has the form of an id made here."""
     return len(text) == 32 and text.isascii() and text.isalnum()

@@ -3,6 +3,11 @@
 A listener hears of each message after it was stored, never before, in the order of the queue, whichever
 process it was posted through. The queues that somebody here listens to are followed over the store's line;
 posts to others cost nothing.
+
+Each listens by a subscription, whose record any process may change. Whoever has done so tells it under a key
+that stands for the subscriptions of that queue: one of the project "", which holds no messages. It is watched
+as long as somebody here listens to the queue. Told is, in place of an amount, the id of the subscription as a
+number: so one record is read again, however many listen, and that only where this one does.
 """
 
 import logging
@@ -12,6 +17,7 @@ from msgspec import Struct
 
 from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
+from sukkal.core.ids import number_of, numbered
 from sukkal.model import Message, Notice, QueueKey
 from sukkal.stores.contract import Waker
 from sukkal.tally import Figures
@@ -29,6 +35,8 @@ class Listener(Struct, frozen=True):
 
 
 class Notifier:
+    doubted: Callable[[QueueKey, str], None]  # called with a listener that may be other than its record says
+
     def __init__(
         self,
         waker: Waker,
@@ -39,20 +47,27 @@ class Notifier:
     ) -> None:
         """`opened` gives messages their bodies as they were sent."""
         self._waker = waker
-        self._clock = clock
+        self.clock = clock
         self._opened = opened
         self._figures = figures
-        self._listeners: dict[QueueKey, dict[str, Listener]] = {}
+        self._listeners: dict[QueueKey, dict[str, Listener]] = {}  # by queue, by subscription
+        self._queues: dict[QueueKey, QueueKey] = {}  # the same queues, by the keys of their subscriptions
         waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
     async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
         """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""
         self._listeners.setdefault(key, {})[id_] = listener
+        self._queues[_subscriptions(key)] = key
         try:
             await self._waker.follow(key)
+            await self._waker.watch(_subscriptions(key))
         except BaseException:
             self.forget(key, id_)
             raise
+        finally:
+            if key not in self._listeners:  # it was forgotten meanwhile
+                self._hang_up(key)
+        self.doubted(key, id_)  # nobody has heard what was told of it before
 
     def renew(self, key: QueueKey, id_: str, expires: float) -> None:
         """Let one who listens do so until then; nothing happens when it does not."""
@@ -64,8 +79,32 @@ class Notifier:
         """Let this one hear nothing more; it may have gone already."""
         listeners = self._listeners.get(key)
         if listeners is not None and listeners.pop(id_, None) is not None and not listeners:
-            del self._listeners[key]
-            self._waker.unfollow(key)
+            del self._listeners[key], self._queues[_subscriptions(key)]
+            self._hang_up(key)
+
+    def _hang_up(self, key: QueueKey) -> None:
+        self._waker.unfollow(key)
+        self._waker.unwatch(_subscriptions(key))
+
+    def changed(self, key: QueueKey, id_: str | None = None) -> None:
+        """Tell all processes that a subscription's record was changed or deleted; without id, that any was.
+
+        To be called after the write, also when that failed: it may have had its effect.
+        """
+        number = None if id_ is None else number_of(id_)
+        if id_ is None or number is not None:  # nobody listens by what is no id
+            self._waker.tell(_subscriptions(key), number)
+
+    def heard(self, queue: QueueKey, number: int | None, _due: float) -> None:
+        """Take what was told of some key, if it stands for the subscriptions of a queue with listeners."""
+        key = self._queues.get(queue)
+        if key is None:
+            return
+        listeners = self._listeners[key]
+        ids = list(listeners) if number is None else [numbered(number)]
+        for id_ in ids:
+            if id_ in listeners:
+                self.doubted(key, id_)
 
     def _tell(self, key: QueueKey, stored: Message) -> None:
         """Tell all who listen, at once also of what is delayed."""
@@ -75,13 +114,18 @@ class Notifier:
         (message,) = self._opened([stored])
         delay = round(message.visible - message.created)
         notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
-        now = self._clock.now()
+        now = self.clock.now()
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:
-                self.forget(key, id_)
+                self.doubted(key, id_)  # another process may have renewed it a moment ago
                 continue
             try:
                 listener.hear(notice)
                 self._figures.notified += 1
             except Exception:  # a listener's fault is not the poster's, nor other listeners'
                 log.exception("a listener to %s failed", key.name)
+
+
+def _subscriptions(key: QueueKey) -> QueueKey:
+    """The key under which changes of a queue's subscriptions are told."""
+    return QueueKey("", f"subscriptions/{key.project}/{key.name}")

@@ -115,6 +115,7 @@ class Service:
             carrier=carrier,
         )
         notifier = Notifier(waker, clock, messages.opened, figures, carrier)
+        waiting.hand_on(notifier.heard)
         self.signer = signer = signer or Signer(None)
         rules = Rules(
             limits,
@@ -287,6 +288,7 @@ class Service:
 
     async def close(self) -> None:
         """Let go of the stores of pools; of those that were handed in, who opened them does."""
+        await self.subscriptions.close()
         if self._pools is not None:
             await self._pools.close()
 

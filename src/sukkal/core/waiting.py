@@ -24,7 +24,7 @@ from types import TracebackType
 from sukkal.core.clock import Clock, Timer
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Message, QueueKey
-from sukkal.stores.contract import Messages, Waker
+from sukkal.stores.contract import Heard, Messages, Waker
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Waiting:
         self._waker = waker
         self._lines: dict[QueueKey, _Line] = {}
         self._numbers = count()
+        self._others: Heard | None = None
         waker.listen(self._heard)
 
     def place(self, queue: QueueKey, *, limit: int = 0) -> "Place":
@@ -79,9 +80,15 @@ class Waiting:
         if self.wanted(queue):
             self._waker.tell(queue, None, due)
 
+    def hand_on(self, heard: Heard) -> None:
+        """Have what is told of queues on which nobody waits called out to others, of whom there is one."""
+        self._others = heard
+
     def _heard(self, queue: QueueKey, amount: int | None, due: float) -> None:
         line = self._lines.get(queue)
         if line is None:
+            if self._others is not None:
+                self._others(queue, amount, due)
             return
         if due and due > self.clock.now():
             line.comes_due(due)

@@ -243,7 +243,8 @@ class Waker(Protocol):
         """Say that `count` messages become visible at `due`, 0 for now; None for any number.
 
         To be told after the write, never before. A count of 0 says that listings may show more than they
-        did, though there is nothing to claim. Costs nothing that anyone has to wait for.
+        did, though there is nothing to claim. Whatever the count, it is heard as it was told, or as None.
+        Costs nothing that anyone has to wait for.
         """
         ...
 

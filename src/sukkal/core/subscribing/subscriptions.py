@@ -9,7 +9,8 @@ Of the two the subscriber's is written first and deleted last. One whose record 
 crash, and is taken over; while it is new, another process may be about to write the record.
 
 A connection is a subscriber too, for as long as it lasts. Its records go with it; after a crash they stay,
-and notify nobody, until their time is over.
+and notify nobody, until their time is over. When another process changes or deletes one, the process that has
+the connection hears of it: see `upkeep.py`.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from sukkal.core.notifier import Hear, Listener, Notifier
 from sukkal.core.subscribing.confirmation import Confirmation
 from sukkal.core.subscribing.deliveries import new_note
 from sukkal.core.subscribing.rules import Entrust, Rules, wants_order
+from sukkal.core.subscribing.upkeep import Upkeep
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, StoreUnavailable
 from sukkal.limits import DEFAULT_PAGE, Limits
 from sukkal.model import QueueKey, Subscription
@@ -72,6 +74,7 @@ class Subscriptions:
         self._store = store
         self._limits = limits
         self._notifier = notifier
+        self._upkeep = Upkeep(notifier, self.find)
         self._new_id = new_id
         self._rules = rules
         self._confirmation = confirmation
@@ -95,7 +98,9 @@ class Subscriptions:
         owned = connection.subscriptions.items()
         for key, subscription in owned:
             self._notifier.forget(key, subscription)
-        await asyncio.gather(*(self._remove(key, subscription, now=now) for key, subscription in owned))
+        await asyncio.gather(
+            *(self._remove(key, subscription, now=now, owner=connection.uri) for key, subscription in owned)
+        )
 
     # --- operations ----------------------------------------------------------------------------------
 
@@ -164,10 +169,10 @@ class Subscriptions:
             listener = Listener(connection.hear, subscription.expires)
             await self._notifier.listen(key, subscription.id, listener)
         except StoreUnavailable:
-            await self._remove(key, subscription.id, now=ctx.now)
+            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
             raise
         if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
-            await self._remove(key, subscription.id, now=ctx.now)
+            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
 
     async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
@@ -249,7 +254,10 @@ class Subscriptions:
             wanted = changed(await self.get(ctx, r.GetSubscription(queue=key.name, subscription_id=id_)))
             if self._wants_trust(wanted):
                 changes["options"] = (await self._entrusted(wanted, ctx)).options
-        before, after = await self._change(key, id_, changed, now=ctx.now)
+        try:
+            before, after = await self._change(key, id_, changed, now=ctx.now)
+        finally:
+            self._notifier.changed(key, id_)
         if not after.connection:
             await self._mark(key, after, now=ctx.now)
         if after.subscriber == before.subscriber:
@@ -257,9 +265,6 @@ class Subscriptions:
             return after
         if before.connection:
             self._notifier.forget(key, id_)
-            for connection in self._connections.values():
-                if connection.subscriptions.get(key) == id_:
-                    del connection.subscriptions[key]
         await self._confirmation.ask(key, after, ctx.now)
         return after
 
@@ -317,7 +322,11 @@ class Subscriptions:
         return found
 
     async def delete(self, ctx: Context, request: r.DeleteSubscription) -> None:
-        await self._remove(QueueKey(ctx.project, request.queue), request.subscription_id, now=ctx.now)
+        key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        try:
+            await self._remove(key, id_, now=ctx.now)
+        finally:  # also of one that is gone: whoever deleted it may have died before it told
+            self._notifier.changed(key, id_)
 
     async def outside(self, key: QueueKey, *, now: float) -> list[Subscription]:
         """The queue's live subscriptions but for connections, confirmed or not, disabled or not, all of them.
@@ -364,16 +373,27 @@ class Subscriptions:
     async def purge(self, key: QueueKey, *, now: float) -> None:
         """Delete all of a queue's subscriptions."""
         _, records = _shelves(key)
-        while documents := await self._documents.scan(records, after="", limit=READ_AT_ONCE, now=now):
-            await asyncio.gather(*(self._remove(key, document.name, now=now) for document in documents))
+        try:
+            while documents := await self._documents.scan(records, after="", limit=READ_AT_ONCE, now=now):
+                await asyncio.gather(*(self._remove(key, document.name, now=now) for document in documents))
+        finally:
+            self._notifier.changed(key)
 
-    async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
+    async def close(self) -> None:
+        """Keep up nothing more of what connections subscribed to."""
+        await self._upkeep.close()
+
+    async def _remove(self, key: QueueKey, id_: str, *, now: float, owner: str | None = None) -> None:
+        """Delete a subscription that is there; if an owner is named, only one of that subscriber."""
         self._notifier.forget(key, id_)
         names, records = _shelves(key)
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        name = _digest(_read(document.value).subscriber)
+        subscriber = _read(document.value).subscriber
+        if owner not in (None, subscriber):  # it was handed over to another
+            return
+        name = _digest(subscriber)
         # Together, so that a store that groups its writes takes them in one step, in this order.
         await asyncio.gather(self._documents.delete(records, id_), self._documents.delete(names, name))
 
