@@ -18,10 +18,11 @@ from sukkal.http import render
 from sukkal.http.events import HEARTBEAT_SECONDS as HEARTBEAT
 from sukkal.http.events import RETRY
 from sukkal.limits import MAX_SIGNED_TTL, MAX_WAIT
-from sukkal.model import FlavorKey
+from sukkal.model import FlavorKey, Subscription
 from sukkal.operations import PATCH_MEDIA_TYPE, PATH_FIELDS, TABLE, Body, Operation
 from sukkal.requests import NewMessage
 from sukkal.wire.home import home_document
+from sukkal.wire.shown import ShownSubscription
 from sukkal.wire.status import status_of
 
 INTRODUCTION = f"""\
@@ -267,9 +268,29 @@ it has confirmed. A webhook is sent, in place of a notification:
 }
 ```
 
-It answers with a [pre-signed](#pre-signed-requests) `PUT` of `SubscribeBody` to that path, and may send
-`UnsubscribeBody` at any later time: then it is told no more but once, with `Message_Type`
-`UnsubscribeConfirmation` and new leave to subscribe again. The two URLs are there if the operator has set
+It answers with a [pre-signed](#pre-signed-requests) `PUT` of `SubscribeBody` to that path, with what it was
+sent as headers and a `Client-ID` of its own:
+
+```http
+PUT /v2/queues/orders/subscriptions/<id>/confirm
+Client-ID: 3381af92-2b9e-11e3-b191-71861300734c
+X-Project-ID: acme
+URL-Signature: <hex>
+URL-Methods: PUT
+URL-Paths: /v2/queues/orders/subscriptions/<id>/confirm
+URL-Expires: 2030-01-01T00:00:00
+Content-Type: application/json
+
+{"confirmed": true}
+```
+
+With the same headers it may send `UnsubscribeBody`: then it is told no more but once, with `Message_Type`
+`UnsubscribeConfirmation` and new leave to subscribe again, for `default_subscription_ttl` seconds. Its leave
+ends at `URL-Expires`, which is the end of the subscription as it was when it was asked, or sooner where
+`signed_url_max_ttl` is less. A subscription that is renewed outlives it; a webhook that wants no more then
+answers [410](webhooks.md#when-a-receiver-is-gone).
+
+The two URLs are there if the operator has set
 `public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
 `external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and
 `Queue` in its query. Queues of the same project (`queue:`) and connections are not asked.
@@ -370,7 +391,6 @@ MEANINGS = {
     "ttl": "seconds to hold the messages, 60 to 43200; 300 when not given",
     "pool_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
     "flavor_name": "1 to 64 of the characters `a-z A-Z 0-9 _ . -`",
-    "document": "the body itself, see above",
     ("pools.list", "marker"): "pools after this name",
     ("pools.list", "detailed"): "show options too",
     ("pools.get", "detailed"): "show options too",
@@ -381,17 +401,58 @@ MEANINGS = {
     ("messages.list", "marker"): "messages after this place, from the link *next*",
     ("messages.delete", "claim_id"): "the claim that holds the message; needed when one does",
     "subscription_id": "as the creation or a listing gave it",
-    ("queues.share", "document"): "`paths`: which of `messages`, `subscriptions`, `claims`, else the first; "
-    "`methods`: a list, else `GET`; `expires`: a date and time of ISO 8601, else tomorrow's",
     ("subscriptions.create", "subscriber"): "whom to tell: a URI, of a scheme that the setting "
     "`subscriber_types` names; over a WebSocket, none means the connection itself",
     ("subscriptions.create", "ttl"): "seconds until the subscription ends, 60 and more; 3600 when not given",
-    ("subscriptions.create", "options"): "an object, see [what a subscription can be told]"
+    ("subscriptions.create", "options"): "see [what a subscription can be told]"
     "(states.md#what-a-subscription-can-be-told)",
-    ("subscriptions.update", "document"): "`subscriber`, `ttl`, `options`, at least one of them; null leaves "
-    "as it is",
-    ("subscriptions.confirm", "document"): "`confirmed`: true or false",
     ("subscriptions.replay", "marker"): "where the request before left off",
+}
+
+# Types of fields that the source takes as they come, for core to judge.
+TYPES = {
+    ("subscriptions.create", "subscriber"): "text",
+    ("subscriptions.create", "ttl"): "integer",
+    ("subscriptions.create", "options"): "object",
+}
+
+_POOL_LIST = ("pool_list", "list of text", "required", "names of pools")
+
+# The members of a body that is one document to the operation: name, type, default and meaning.
+DOCUMENTS = {
+    "queues.share": (
+        ("paths", "list of text", '`["messages"]`', "which of `messages`, `subscriptions`, `claims`"),
+        ("methods", "list of text", '`["GET"]`', "of HTTP"),
+        ("expires", "text", "a day from now", "a date and time of ISO 8601, in UTC unless it says otherwise"),
+    ),
+    "subscriptions.update": (
+        ("subscriber", "text", "", "another URI; null, as for the others, leaves what is"),
+        ("ttl", "integer", "", "seconds from now until the subscription ends, 60 and more"),
+        (
+            "options",
+            "object",
+            "",
+            "instead of the ones it has, as a whole; see [what a subscription can be told]"
+            "(states.md#what-a-subscription-can-be-told)",
+        ),
+    ),
+    "subscriptions.confirm": (
+        ("confirmed", "boolean", "required", "whether the subscriber wants to be told"),
+    ),
+    "pools.put": (
+        ("uri", "text", "required", "of the store, 1 to 255 characters"),
+        ("weight", "integer", "required", "how likely it gets a queue, among others: 0 to 4294967295"),
+        ("flavor", "text", '`""`', "name of a flavor"),
+        ("options", "object", "`{}`", "of the store, as in its URI"),
+    ),
+    "pools.update": (
+        ("uri", "text", "", "of the store, 1 to 255 characters"),
+        ("weight", "integer", "", "0 to 4294967295"),
+        ("flavor", "text", "", 'name of a flavor; `""` for none'),
+        ("options", "object", "", "instead of the ones it has"),
+    ),
+    "flavors.put": (_POOL_LIST,),
+    "flavors.update": (_POOL_LIST,),
 }
 
 # The object of a message as it travels, field by field. Checked against the renderer's own.
@@ -408,16 +469,34 @@ WIRE_MESSAGE = {
     "checksum": ("text", "`MD5:…`; only with the setting `enable_checksum`, and not for a body of `null`"),
 }
 
+# The same of a subscription.
+WIRE_SUBSCRIPTION = {
+    "id": ("text", "as the creation gave it"),
+    "source": ("text", "what the queue or topic is called"),
+    "subscriber": ("text", "a URI"),
+    "ttl": ("integer", "seconds it lasts, as asked for"),
+    "age": ("integer", "whole seconds since it was created, or last given a `ttl`"),
+    "options": (
+        "object",
+        "as they were given; [what they mean](states.md#what-a-subscription-can-be-told)",
+    ),
+    "confirmed": ("boolean", "whether somebody has [confirmed](#confirmation) it"),
+    "disabled": (
+        "text",
+        "a date and time: since when its receiver is [gone](webhooks.md#when-a-receiver-is-gone); left out "
+        "of those whose receiver is not",
+    ),
+}
+
 BODIES = {
     Body.NONE: "none",
     Body.OPTIONAL: "a JSON object, or none",
     Body.REQUIRED: "a JSON object",
     Body.METADATA: "a JSON object, which is the field `metadata` itself; or none",
     Body.CHANGES: "a JSON array, which is the field `changes` itself",
-    Body.DOCUMENT: "a JSON object",
     Body.MESSAGES: "a JSON object",
     Body.UNCHECKED: "a JSON object",
-    Body.DOCUMENT: "a JSON object, which is the field `document` itself",
+    Body.DOCUMENT: "a JSON object",
 }
 
 Rows = list[tuple[str, ...]]
@@ -531,6 +610,9 @@ def _request_rows(operation: Operation) -> Iterator[tuple[str, str, str, str, st
     for name, kind, default, comment in _fields(operation.request):
         if name in in_path:
             yield in_path[name], "path", kind, "required", comment
+        elif operation.body is Body.DOCUMENT and name == "document":
+            for member, *rest in DOCUMENTS[operation.name]:
+                yield member, "body", *rest
         elif name in operation.query:
             yield name, "query", kind, default, comment
         elif operation.filters and name == "filters":
@@ -542,7 +624,7 @@ def _request_rows(operation: Operation) -> Iterator[tuple[str, str, str, str, st
         elif name in operation.required:
             yield name, "body", kind, "required in a body", comment
         else:
-            yield name, "body", kind, default, comment
+            yield name, "body", TYPES.get((operation.name, name), kind), default, comment
 
 
 def _meaning(operation: Operation, name: str, comment: str) -> str:
@@ -636,17 +718,24 @@ def _things(nested: dict[str, type[Struct]]) -> str:
     parts = [
         "## Things in results\n",
         "What the rules of the service hand to a transport. Times are seconds since the epoch, durations are",
-        "seconds; how HTTP shows them stands with each operation.\n",
+        "seconds; how HTTP shows them stands with each operation. A subscription is described as it is",
+        "shown.\n",
     ]
     for name in sorted(nested):
         rows = [(f"`{field}`", kind, comment) for field, kind, _, comment in _fields(nested[name])]
+        if nested[name] is Subscription:
+            rows = _wire_rows(WIRE_SUBSCRIPTION, ShownSubscription)
         parts += [f"### {name}\n", table(("Field", "Type", "Meaning"), rows)]
     return "\n".join(parts)
 
 
+def _wire_rows(described: dict[str, tuple[str, str]], struct: type[Struct]) -> Rows:
+    assert tuple(described) == struct.__struct_fields__, f"on the wire {struct.__name__} has other fields"
+    return [(f"`{name}`", kind, meaning) for name, (kind, meaning) in described.items()]
+
+
 def _wire_message() -> str:
-    assert tuple(WIRE_MESSAGE) == render._Message.__struct_fields__, "a message on the wire has other fields"
-    rows = [(f"`{name}`", kind, meaning) for name, (kind, meaning) in WIRE_MESSAGE.items()]
+    rows = _wire_rows(WIRE_MESSAGE, render._Message)
     return "\n".join(
         [
             "## A message\n",

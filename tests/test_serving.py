@@ -151,6 +151,15 @@ def test_durability_in_force_is_announced_and_in_the_health_document(tmp_path: P
         assert health["durable"] is (level == "full")
 
 
+def test_confirmation_that_nobody_can_be_asked_for_is_told_at_the_start(tmp_path: Path) -> None:
+    told = "require_confirmation is on without signed_url_secret_key"
+    with running(tmp_path, settings={"require_confirmation": "true"}) as server:
+        assert told in server.log
+    key = {"signed_url_secret_key": "f0e1d2c3b4a5968778695a4b3c2d1e0f"}
+    with running(tmp_path, settings={"require_confirmation": "true", **key}) as server:
+        assert told not in server.log
+
+
 def test_log_lines_can_be_json(tmp_path: Path) -> None:
     with running(tmp_path, "--log-format", "json") as server:
         server.stop()

@@ -35,6 +35,7 @@ async def _check(settings: Settings) -> list[Finding]:
         found = [Finding(True, "settings: valid")]
     except BadSetting as exc:
         found = [Finding(False, f"settings: {exc}")]
+    found += [Finding(None, f"settings: {shortcoming}") for shortcoming in outside.shortcomings(settings)]
     uris = [settings.store]
     if settings.control_store not in (None, settings.store):
         uris.append(settings.control_store)

@@ -74,6 +74,17 @@ def check(settings: Settings) -> None:
     deliverers(settings, nowhere, SystemClock())
 
 
+def shortcomings(settings: Settings) -> list[str]:
+    """What does not keep the service from starting, and is hardly meant; a sentence for each."""
+    found = []
+    if settings.require_confirmation and settings.signed_url_secret_key is None:
+        found.append(
+            "require_confirmation is on without signed_url_secret_key: no subscriber can be asked for its "
+            "confirmation, so none outside is told of anything unless somebody else confirms."
+        )
+    return found
+
+
 def _mail_post(settings: Settings, tls: ssl.SSLContext) -> Post:
     if settings.smtp_mode == "third_part":
         words = _made("smtp_command", lambda: shlex.split(settings.smtp_command))

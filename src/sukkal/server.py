@@ -75,6 +75,8 @@ def serve(settings: Settings) -> int:
     Raises BadSetting for a store that no driver serves, AddressInUse, StoreInUse and StoreUnavailable.
     """
     logs.set_up(settings.log_format, settings.log_level)
+    for shortcoming in outside.shortcomings(settings):
+        log.warning("%s", shortcoming)
     if settings.workers > 1:
         return _serve_by_workers(settings)
     listeners = _listeners(settings)

@@ -84,6 +84,12 @@ def test_check_of_a_store_at_rest_and_in_use(tmp_path: Path) -> None:
     assert "message_encryption_key: fits" in rest.stdout
 
 
+def test_check_tells_what_is_hardly_meant_and_goes_on(tmp_path: Path) -> None:
+    told = sukkal("check", data_dir=str(tmp_path / "data"), require_confirmation="true")
+    assert told.returncode == 0
+    assert "note  settings: require_confirmation is on without signed_url_secret_key" in told.stdout
+
+
 def test_check_finds_what_would_keep_it_from_starting(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     with running(tmp_path, settings={"message_encryption_key": "first key of all"}):

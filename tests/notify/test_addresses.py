@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import IPv4Address, ip_address
+from queue import SimpleQueue
 from threading import Event
 
 import pytest
@@ -212,6 +213,34 @@ async def test_names_that_are_never_answered_hold_up_none_that_was_answered_befo
         assert not any(task.done() for task in hanging)
         answered.set()
         assert await asyncio.gather(*hanging) == [["192.0.2.1"]] * (2 * LOOKUPS)
+    finally:
+        answered.set()
+        lookup.close()
+
+
+async def test_names_of_one_parent_leave_threads_to_others() -> None:
+    answered, asked = Event(), SimpleQueue[str]()
+
+    def ask(name: str) -> list[str]:
+        asked.put(name)
+        if "hanging" in name:
+            assert answered.wait(30)
+        return ["192.0.2.1"]
+
+    lookup = SystemLookup(ask)
+    try:
+        hanging = [asyncio.create_task(lookup(f"n{n}.hanging.example.")) for n in range(3 * LOOKUPS)]
+        async with asyncio.timeout(10):
+            for n in range(LOOKUPS):
+                assert await lookup(f"new{n}.good.example") == ["192.0.2.1"]
+            for task in hanging[:LOOKUPS]:  # the threads go on, and so their parent gets no more
+                task.cancel()
+            await asyncio.wait(hanging[:LOOKUPS])
+            assert await lookup("newest.good.example") == ["192.0.2.1"]
+        names = [asked.get_nowait() for _ in range(asked.qsize())]
+        assert sum("hanging" in name for name in names) == LOOKUPS // 2
+        answered.set()
+        assert await asyncio.gather(*hanging[LOOKUPS:]) == [["192.0.2.1"]] * (2 * LOOKUPS)
     finally:
         answered.set()
         lookup.close()

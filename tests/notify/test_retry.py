@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sukkal.core.attributes import check_retry_policy
 from sukkal.notify.retry import LONGEST_WAIT, Policy, backoff, chosen
 
 
@@ -32,6 +33,24 @@ def test_waits_grow_as_specified(function: str, minimum: int, maximum: int, expe
 
 def test_default_policy_has_all_phases() -> None:
     assert waits(Policy()) == [0, 0, 0, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempts", "hours"),
+    [
+        ({}, 15, 0.05),
+        ({"retry_backoff_function": "exponential", "maximum_delay": 600}, 129, 4.6),
+        ({"retry_backoff_function": "exponential", "maximum_delay": 1800}, 369, 32.0),
+        ({"minimum_delay": 590, "maximum_delay": 600, "maximum_delay_retries": 36}, 45, 6.8),
+    ],
+)
+def test_policies_of_the_documentation_go_on_for_as_long_as_it_says(
+    policy: dict[str, Any], attempts: int, hours: float
+) -> None:
+    check_retry_policy(policy)
+    found = waits(Policy(**policy))
+    assert len(found) + 1 == attempts
+    assert sum(found) / 3600 == pytest.approx(hours, abs=0.06)
 
 
 def test_policy_of_no_retries_gives_up_after_the_growing_ones() -> None:

@@ -34,13 +34,33 @@ class Clock:
         return self.time
 
 
-def token(text: str, *, expires: float = NOW + 3600) -> bytes:
-    document = {"token": {"expires_at": written(expires), "user": {"id": "trustee-id"}}}
-    return answer(201, f"X-Subject-Token: {text}", body=msgspec.json.encode(document))
-
-
 def written(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def token(text: str, *, expires: float = NOW + 3600, project: str | None = "acme") -> bytes:
+    """The answer to a password. A token from a trust tells of its project, an unscoped one of none."""
+    said: dict[str, Any] = {"expires_at": written(expires), "user": {"id": "trustee-id"}}
+    if project is not None:
+        said["project"] = {"id": project, "name": "its name", "domain": {"id": "default", "name": "Default"}}
+    return answer(201, f"X-Subject-Token: {text}", body=msgspec.json.encode({"token": said}))
+
+
+OWN = token("own", project=None)
+
+
+def trust_for(project: str | None) -> bytes:
+    """The answer to who asks for a trust."""
+    said = {
+        "id": "trust-1",
+        "project_id": project,
+        "trustor_user_id": "user-1",
+        "trustee_user_id": "trustee-id",
+        "impersonation": True,
+        "expires_at": written(NOW + 3600),
+        "roles": [{"id": "role-1", "name": "member"}],
+    }
+    return answer(200, body=msgspec.json.encode({"trust": said}))
 
 
 def identity(receiver: Receiver, **options: Any) -> Keystone:
@@ -86,6 +106,21 @@ async def test_notice_is_posted_with_a_token_made_from_the_trust() -> None:
     assert received.header("x-auth-token") == "t-1"
     assert received.header("content-type") == "application/json"
     assert received.header("x-mine") == "1"
+
+
+@pytest.mark.parametrize("its", ["globex", None])
+async def test_token_for_another_project_is_sent_to_nobody(its: str | None) -> None:
+    async with (
+        receiving(token("t-1", project=its)) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        sent = parcel("trust+" + receiver.url, trust_id="a")
+        for _ in range(2):
+            outcome = await trust.deliver(sent)
+            assert (outcome.result, "not for this project" in outcome.reason) == (Result.FAILED, True)
+    assert len(keystone.received) == 1, "nor when it is known already"
+    assert not receiver.received
 
 
 async def test_token_is_used_until_shortly_before_its_end_and_by_its_trust_only() -> None:
@@ -167,7 +202,7 @@ async def test_uris_are_those_of_webhooks() -> None:
 
 async def test_trust_is_created_in_the_name_of_the_subscriber() -> None:
     created = answer(201, body=b'{"trust":{"id":"trust-9"}}')
-    async with receiving(token("own"), created, created) as keystone:
+    async with receiving(OWN, created, created) as keystone:
         service = identity(keystone)
         for _ in range(2):
             assert (
@@ -193,7 +228,7 @@ async def test_trust_is_created_in_the_name_of_the_subscriber() -> None:
 
 @pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (503, Unreachable)])
 async def test_trust_that_is_not_created_is_told(status: int, fault: type[Exception]) -> None:
-    async with receiving(token("own"), answer(status)) as keystone:
+    async with receiving(OWN, answer(status)) as keystone:
         service = identity(keystone)
         with pytest.raises(fault):
             await service.create_trust("theirs", "user-1", "acme", [], NOW)
@@ -205,21 +240,55 @@ CALLER = Credentials(token="theirs", user="user-1", roles=("Member", "reader"))
 
 
 async def test_options_get_the_trust_that_was_made_of_them() -> None:
-    async with receiving(token("own"), CREATED) as keystone, trusting(identity(keystone), Clock()) as trust:
+    async with receiving(OWN, CREATED) as keystone, trusting(identity(keystone), Clock()) as trust:
         given = {"batch": 2, "trust_id": None}
         made = await trust.entrust(given, CALLER, "acme", until=NOW + 600)
         assert made == {"batch": 2, "trust_id": "trust-9"}
-        assert await trust.entrust(made, None, "acme", until=NOW) == made
     assert len(keystone.received) == 2
+
+
+async def test_trust_that_is_given_is_looked_at() -> None:
+    async with (
+        receiving(OWN, trust_for("acme")) as keystone,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        given = {"trust_id": "trust-1"}
+        assert await trust.entrust(given, None, "acme", until=NOW) == given
+    assert document(keystone, 0)["auth"]["scope"] == "unscoped"
+    request = keystone.received[1]
+    assert request.line == "GET /v3/OS-TRUST/trusts/trust-1 HTTP/1.1"
+    assert request.header("x-auth-token") == "own"
+    assert request.body == b""
 
 
 @pytest.mark.parametrize(
     ("said", "fault", "words"),
     [
-        ([token("own"), answer(401)], Forbidden, "X-Auth-Token"),
-        ([token("own"), answer(403)], Forbidden, "answered 403"),
-        ([token("own"), answer(500)], Unavailable, "answered 500"),
-        ([token("own"), answer(201, body=b"{}")], Unavailable, "not understood"),
+        ([OWN, trust_for("globex")], Forbidden, "not for this project"),
+        ([OWN, trust_for(None)], Forbidden, "not for this project"),
+        ([OWN, answer(404)], Forbidden, "answered 404"),
+        ([OWN, answer(403)], Forbidden, "answered 403"),
+        ([OWN, answer(500)], Unavailable, "answered 500"),
+        ([OWN, answer(200, body=b'{"trust":[]}')], Unavailable, "not understood"),
+        ([answer(401)], Unavailable, "does not let this service in"),
+        ([b"no HTTP\r\n\r\n"], Unavailable, "cannot be reached"),
+    ],
+)
+async def test_trust_of_another_project_or_of_nobody_is_refused(
+    said: list[bytes], fault: type[ServiceError], words: str
+) -> None:
+    async with receiving(*said) as keystone, trusting(identity(keystone), Clock()) as trust:
+        with pytest.raises(fault, match=words):
+            await trust.entrust({"trust_id": "trust-1"}, CALLER, "acme", until=NOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault", "words"),
+    [
+        ([OWN, answer(401)], Forbidden, "X-Auth-Token"),
+        ([OWN, answer(403)], Forbidden, "answered 403"),
+        ([OWN, answer(500)], Unavailable, "answered 500"),
+        ([OWN, answer(201, body=b"{}")], Unavailable, "not understood"),
         ([answer(401)], Unavailable, "does not let this service in"),
         ([b"no HTTP\r\n\r\n"], Unavailable, "cannot be reached"),
     ],
@@ -236,7 +305,7 @@ async def test_trust_needs_an_id_or_somebody_who_trusts() -> None:
     async with receiving() as keystone, trusting(identity(keystone), Clock()) as trust:
         with pytest.raises(Invalid, match="X-Auth-Token"):
             await trust.entrust({}, None, "acme", until=NOW)
-        for given in (5, "", ["a"]):
+        for given in (5, "", ["a"], "..", "a/b", "a?b", "a b", "ä", "a" * 256):
             with pytest.raises(Invalid, match="trust_id"):
                 await trust.entrust({"trust_id": given}, CALLER, "acme", until=NOW)
     assert not keystone.received
@@ -249,7 +318,7 @@ SHOWN = {"X-Auth-Token": "theirs", "X-User-Id": "user-1", "X-Roles": "Member, re
 async def test_live_server_makes_a_trust_and_delivers_with_its_token(
     start_server: Callable[..., ServerProcess], project: str, by: str
 ) -> None:
-    said = (token("own"), CREATED, token("t-9", expires=time.time() + 3600))
+    said = (OWN, CREATED, token("t-9", expires=time.time() + 3600, project=project))
     async with receiving(*said) as keystone, receiving() as receiver:
         server = start_server(
             "--store",
@@ -299,6 +368,25 @@ async def test_live_server_makes_a_trust_and_delivers_with_its_token(
         "impersonation": True,
     }
     assert document(keystone, 2)["auth"]["scope"] == {"OS-TRUST:trust": {"id": "trust-9"}}
+
+
+async def test_live_server_refuses_the_trust_of_another_project(
+    start_server: Callable[..., ServerProcess], project: str
+) -> None:
+    async with receiving(OWN, trust_for("of-alice")) as keystone:
+        server = start_server(
+            "--store",
+            "memory:",
+            identity_url=f"http://127.0.0.1:{keystone.port}/v3",
+            trustee_password="secret",
+        )
+        caller = Caller(server.host, server.port, project=project)
+        options = {"trust_id": "trust-1"}
+        body = {"subscriber": "trust+https://hooks.example/", "ttl": 600, "options": options}
+        made = await asyncio.to_thread(caller, "POST", "/v2/queues/q/subscriptions", body)
+        assert (made.status, "not for this project" in made.body.decode()) == (403, True)
+        caller.close()
+        server.stop()
 
 
 async def test_live_server_without_its_identity_service_answers_503(

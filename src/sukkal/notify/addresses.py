@@ -12,7 +12,9 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -24,6 +26,8 @@ from ipaddress import (
 )
 from threading import Lock
 from time import monotonic
+from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -173,7 +177,8 @@ class SystemLookup:
     """Asks the machine's resolver, in threads of its own: names that take long hold up nothing else.
 
     A thread cannot be called back, so whoever owns many names that are never answered could keep all of them.
-    Names that were answered promptly the last time are asked for in threads that no others get.
+    Names that were answered promptly the last time are asked for in threads that no others get, and names of
+    one parent have half of the threads at most: a name is made up for nothing, a parent is not.
     """
 
     def __init__(self, ask: Callable[[str], Sequence[str]] | None = None) -> None:
@@ -183,10 +188,17 @@ class SystemLookup:
         self._prompt_threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="prompt-lookup")
         self._prompt: dict[str, None] = {}  # names, the last found last
         self._noting = Lock()
+        self._shares = WeakValueDictionary[tuple[bool, str], asyncio.Semaphore]()  # by parents of names
 
     async def __call__(self, name: str) -> list[str]:
-        threads = self._prompt_threads if name in self._prompt else self._threads
-        return list(await asyncio.get_running_loop().run_in_executor(threads, self._timed, name))
+        prompt = name in self._prompt
+        share = self._shares.setdefault((prompt, _parent(name)), asyncio.Semaphore(LOOKUPS // 2))
+        await share.acquire()
+        asked = (self._prompt_threads if prompt else self._threads).submit(self._timed, name)
+        # When the thread ends, which may be long after the caller has given up.
+        asked.add_done_callback(partial(_give_back, asyncio.get_running_loop(), share))
+        found = await asyncio.wrap_future(asked)
+        return list(found)
 
     def _timed(self, name: str) -> Sequence[str]:
         begun = monotonic()
@@ -206,6 +218,16 @@ class SystemLookup:
     def close(self) -> None:
         for threads in (self._threads, self._prompt_threads):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _parent(name: str) -> str:
+    """What hosts of one owner mostly have in common: the last two labels."""
+    return ".".join(name.lower().rstrip(".").rsplit(".", 2)[-2:])
+
+
+def _give_back(loop: asyncio.AbstractEventLoop, share: asyncio.Semaphore, _asked: Future[Any]) -> None:
+    with suppress(RuntimeError):  # the loop has ended before the thread
+        loop.call_soon_threadsafe(share.release)
 
 
 def _ask(name: str) -> list[str]:

@@ -47,6 +47,7 @@ from sukkal.core.subscribing.deliveries import (
     turn_item,
     turn_queue,
 )
+from sukkal.core.subscribing.filters import Content, content
 from sukkal.core.subscribing.recipients import Recipients
 from sukkal.core.subscribing.rules import FILTER, parcel_size, wants_series
 from sukkal.core.waiting import Place
@@ -67,7 +68,7 @@ from sukkal.notify.ledger import (
 from sukkal.notify.notice import render
 from sukkal.notify.retry import LONGEST_LIFE, LONGEST_WAIT, SPREAD, chosen
 from sukkal.tally import Figures
-from sukkal.wire.bodies import as_json, trace_of
+from sukkal.wire.bodies import trace_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ DISABLED = "it has answered before that it is gone"
 NOBODY = "nobody delivers to subscribers of this type"
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
-Matches = Callable[[bytes], bool]
+Matches = Callable[[Content], bool]
 Answer = TypeVar("Answer")
 
 
@@ -103,7 +104,7 @@ class Dispatcher:
         compile_filter: Callable[[Any], Matches] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`compile_filter` makes of a subscription's filter what tells of a JSON body whether it matches."""
+        """`compile_filter` makes of a subscription's filter what tells whether a body matches."""
         self._deliveries = deliveries
         self._recipients = recipients
         self._deliverers = deliverers
@@ -301,7 +302,7 @@ class Dispatcher:
         given = subscription.options.get(FILTER)
         if not given or self._matches is None:
             return True
-        return self._matches(msgspec.json.encode(given))(as_json(body))
+        return self._matches(msgspec.json.encode(given))(content(body))
 
     async def _take_parked(self, lease: Lease, now: float) -> int:
         taken = await self._deliveries.take_parked(lease, limit=PARKED_AT_ONCE, now=now)

@@ -2,9 +2,12 @@
 
 Whoever subscribes trusts this service's user with its roles in a project, for as long as the subscription
 lasts: it names such a trust, or one is made in its name. Each delivery carries a token made from that trust.
+The id of a trust is no secret, and this service's user may use every trust in it: so a trust serves
+subscriptions of its own project only, which is looked at when it is named and again with each token.
 Source: Messaging API v2, trusts; Identity API v3, OS-TRUST.
 """
 
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,6 +28,7 @@ PREFIX = "trust+"
 TRUST = "trust_id"  # option of a subscription
 TOKENS = 10_000  # kept
 EARLY = 60.0  # seconds before its end that a token is no longer used
+NAME = re.compile(r"[\w-]{1,255}", re.ASCII)  # an id of a trust; it becomes part of a path
 LARGEST_ANSWER = 1024 * 1024  # bytes of the identity service's; its catalogue is long
 
 
@@ -39,6 +43,7 @@ class Distrusted(Exception):
 class Token(Struct, frozen=True):
     text: str
     expires: float  # s since epoch
+    project: str  # that it is for; empty when it is for none
 
 
 class Identity(Protocol):
@@ -48,6 +53,10 @@ class Identity(Protocol):
         self, token: str, trustor: str, project: str, roles: Sequence[str], expires: float
     ) -> str:
         """The id of a trust in this service's user, made in the name of the token's owner."""
+        ...
+
+    async def project(self, trust: str) -> str:
+        """The project that a trust in this service's user is for; empty when it is for none."""
         ...
 
     async def token(self, trust: str) -> Token:
@@ -78,8 +87,7 @@ class Trust:
         """Core's `Entrust`: options that name a trust, which is made unless they do."""
         given = options.get(TRUST)
         if given is not None:
-            if not isinstance(given, str) or not given:
-                raise Invalid(f"options.{TRUST} must be the id of a trust.")
+            await self._check_given(given, project)
             return options
         if credentials is None:
             raise Invalid(
@@ -99,6 +107,20 @@ class Trust:
             ) from exc
         return {**options, TRUST: made}
 
+    async def _check_given(self, trust: Any, project: str) -> None:
+        if not isinstance(trust, str) or not NAME.fullmatch(trust):
+            raise Invalid(f"options.{TRUST} must be the id of a trust.")
+        try:
+            its_project = await self._identity.project(trust)
+        except Unreachable as exc:
+            raise Unavailable(
+                f"options.{TRUST} cannot be checked: {exc}. Try again in a few seconds."
+            ) from exc
+        except Distrusted as exc:
+            raise Forbidden(f"options.{TRUST} names no trust in this service's user: {exc}.") from exc
+        if its_project != project:
+            raise Forbidden(f"options.{TRUST} names a trust that is not for this project.")
+
     async def deliver(self, parcel: Parcel) -> Outcome:
         trust = parcel.subscription.options.get(TRUST)
         if not isinstance(trust, str) or not trust:
@@ -113,6 +135,8 @@ class Trust:
         except Distrusted as exc:
             return Outcome(Result.FAILED, str(exc))
         self._tokens.move_to_end(trust)
+        if token.project != parcel.project:
+            return Outcome(Result.FAILED, "its trust_id names a trust that is not for this project")
         headers = {"X-Auth-Token": token.text, "Content-Type": "application/json"}
         outcome = await self._webhook.post(parcel, _target(parcel.subscription.subscriber), headers)
         if outcome.result is Result.FAILED and outcome.reason == "it answered 401":
@@ -167,8 +191,15 @@ class Keystone:
             "expires_at": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "impersonation": True,
         }
-        answer, _ = await self._post("/OS-TRUST/trusts", {"trust": trust}, {"X-Auth-Token": token})
+        answer, _ = await self._ask("POST", "/OS-TRUST/trusts", {"trust": trust}, token)
         return _member(answer, "trust", "id")
+
+    async def project(self, trust: str) -> str:
+        # By its default policy Keystone shows a trust to its trustee, whatever the token is for.
+        own, _ = await self._own_token()
+        answer, _ = await self._ask("GET", f"/OS-TRUST/trusts/{trust}", token=own.text)
+        _member(answer, "trust", "id")
+        return _text_at(answer, "trust", "project_id")
 
     async def token(self, trust: str) -> Token:
         return (await self._authenticate({"OS-TRUST:trust": {"id": trust}}))[0]
@@ -178,18 +209,21 @@ class Keystone:
             await self._session.close()
 
     async def _find_trustee(self) -> str:
+        _, self._trustee = await self._own_token()
+        return self._trustee
+
+    async def _own_token(self) -> tuple[Token, str]:
+        """A token for no project, and whose it is."""
         try:
-            _, self._trustee = await self._authenticate("unscoped")
+            return await self._authenticate("unscoped")
         except Distrusted as exc:  # nothing that who trusts could change
             raise Unreachable("the identity service does not let this service in") from exc
-        return self._trustee
 
     async def _authenticate(self, scope: Any) -> tuple[Token, str]:
         """A token, and the id of the user whose password was given."""
         identity = {"methods": ["password"], "password": {"user": self._user}}
-        answer, headers = await self._post(
-            "/auth/tokens", {"auth": {"identity": identity, "scope": scope}}, {}
-        )
+        document = {"auth": {"identity": identity, "scope": scope}}
+        answer, headers = await self._ask("POST", "/auth/tokens", document)
         text = headers.get("X-Subject-Token")
         if not text:
             raise Unreachable("the identity service gave no token")
@@ -197,9 +231,12 @@ class Keystone:
             expires = datetime.fromisoformat(_member(answer, "token", "expires_at")).timestamp()
         except ValueError as exc:
             raise _strange() from exc
-        return Token(text, expires), _member(answer, "token", "user", "id")
+        token = Token(text, expires, _text_at(answer, "token", "project", "id"))
+        return token, _member(answer, "token", "user", "id")
 
-    async def _post(self, path: str, document: Any, headers: dict[str, str]) -> tuple[Any, Any]:
+    async def _ask(
+        self, method: str, path: str, document: Any = None, token: str | None = None
+    ) -> tuple[Any, Any]:
         """The answer's document and headers."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -209,8 +246,12 @@ class Keystone:
                 headers={"Content-Type": "application/json", "User-Agent": USER_AGENT},
             )
         try:
-            async with self._session.post(
-                self._url + path, data=msgspec.json.encode(document), headers=headers, allow_redirects=False
+            async with self._session.request(
+                method,
+                self._url + path,
+                data=None if document is None else msgspec.json.encode(document),
+                headers=None if token is None else {"X-Auth-Token": token},
+                allow_redirects=False,
             ) as response:
                 body = b""
                 while len(body) < LARGEST_ANSWER and (piece := await response.content.readany()):
@@ -228,12 +269,19 @@ class Keystone:
             raise _strange() from exc
 
 
-def _member(document: Any, *names: str) -> str:
+def _text_at(document: Any, *names: str) -> str:
+    """What stands there in nested objects; empty when it is no text, or nothing."""
     for name in names:
         document = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(document, str):
+    return document if isinstance(document, str) else ""
+
+
+def _member(document: Any, *names: str) -> str:
+    """The same of what has to be there."""
+    text = _text_at(document, *names)
+    if not text:
         raise _strange()
-    return document
+    return text
 
 
 def _strange() -> Unreachable:

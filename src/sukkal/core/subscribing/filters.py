@@ -7,70 +7,78 @@ element must match; of an array of objects, one object must match the whole filt
     "text", 5, true, null                    is equal; numbers by their value
     {"prefix": "a"}, {"suffix": "z"}         a text that begins or ends so
     {"equals-ignore-case": "A"}              a text
-    {"anything-but": …}                      is none of these: a value, a list of them, a prefix or a suffix
+    {"cidr": "10.0.0.0/24"}                  a text that is an address of this network, IPv4 or IPv6
+    {"anything-but": …}                      is none of these: a value, a list of them, or one of
+                                             {"prefix": …}, {"suffix": …}, {"equals-ignore-case": …}
     {"numeric": [">", 0, "<=", 5]}           a number within bounds; also ["=", 5]
     {"exists": true}, {"exists": false}      there is a value other than null or an object; there is none
     "$or": [{…}, {…}]                        beside the other keys: one of these filters matches
 
+A body of MessagePack is looked at as its readers get it in JSON. One that is no object matches no filter but
+the empty one, which all match. What cannot be decided is told of, for that is better than to lose it.
+
+A queue may have hundreds of filters, and a body is looked at with each: so a body is read once, what takes
+time to find out about an array is kept with it, and one look has a bound.
+
 Source: filter policies of Amazon SNS with the scope MessageBody. Ours differs where theirs has limits: number
-of keys, range of numbers. A body that is no object matches no filter but the empty one, which all match.
+of keys, range of numbers.
 """
 
 import math
-import operator
-from collections.abc import Callable, Mapping
+import socket
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 
 from sukkal.errors import Invalid
-from sukkal.wire.bodies import PACKED
-
-Matcher = Callable[[bytes], bool]  # a body, opened → whether the subscription is told of the message
+from sukkal.wire.bodies import as_json
 
 OR = "$or"
 MOST_PARTS = 300  # keys and conditions of a filter
 DEEPEST = 10  # filters inside of filters
-MOST_STEPS = 50_000  # looks at values of one body; see `compile_filter`
+MOST_STEPS = 10_000  # of one look, each half a microsecond or less
+LONG = 1_000  # characters of a text that are a step of their own
 
-_Value = Callable[[Any], bool]  # a text, number, boolean or null → whether a condition holds of it
-
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
-_LOWER, _UPPER = (">", ">="), ("<", "<=")
-
-_decode_json = msgspec.json.Decoder().decode
-_decode_msgpack = msgspec.msgpack.Decoder().decode
+_decode = msgspec.json.Decoder().decode
+_decode_any_number = msgspec.json.Decoder(float_hook=float).decode  # slower; 1e999 is infinite
+_ABSENT = object()
 
 
-class _Budget:
-    """How many more values of a body are looked at."""
+class Content:
+    """A message's body, read once for all filters, which keep here what took time to find out."""
 
-    __slots__ = ("left",)
+    __slots__ = ("known", "value")
 
-    def __init__(self) -> None:
-        self.left = MOST_STEPS
-
-    def spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise _SpentError
+    def __init__(self, value: Any) -> None:
+        """`value` is JSON, decoded; `_ABSENT` is what cannot be read."""
+        self.value = value
+        self.known: dict[int, _Values] = {}  # of an array or a long text, by its identity
 
 
-class _SpentError(Exception):
-    pass
+Matcher = Callable[[Content], bool]  # → whether the subscription is told of the message
+_Condition = Callable[["_Values"], bool]  # whether it holds of one of the values
+
+
+def content(body: bytes) -> Content:
+    """A message's body, opened, for matchers to look at."""
+    text = as_json(body)
+    for decode in (_decode, _decode_any_number):
+        try:
+            return Content(decode(text))
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            pass
+    return Content(_ABSENT)
 
 
 def compile_filter(given: Any) -> Matcher:
-    """The filter as a function of a message's body; None stands for no filter.
+    """The filter as a function of a message's content; None stands for no filter.
 
-    Raises Invalid, saying what is wrong and where. Matching takes bounded time: a body so large that its
-    arrays cannot be looked through counts as one that matches, for it is better told of than lost.
+    Raises Invalid, saying what is wrong and where. A look takes a few milliseconds at most: content of which
+    more would have to be looked at matches, as does content that cannot be read.
     """
     if given is None:
         return _everything
@@ -78,23 +86,140 @@ def compile_filter(given: Any) -> Matcher:
     if rule.is_empty:
         return _everything
 
-    def matches(body: bytes) -> bool:
+    def matches(body: Content) -> bool:
+        if not isinstance(body.value, dict):
+            return body.value is _ABSENT
         try:
-            value = _decode_msgpack(memoryview(body)[1:]) if body[0] == PACKED else _decode_json(body)
-        except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
-            return False
-        if not isinstance(value, dict):
-            return False
-        try:
-            return rule.matches(value, _Budget())
+            return rule.matches(body.value, _Look(body))
         except _SpentError:
             return True
 
     return matches
 
 
-def _everything(body: bytes) -> bool:
+def _everything(_body: Content) -> bool:
     return True
+
+
+class _SpentError(Exception):
+    pass
+
+
+class _Look:
+    """One look at a body with one filter, and how much longer it may go on."""
+
+    __slots__ = ("_known", "_left")
+
+    def __init__(self, body: Content) -> None:
+        self._known = body.known
+        self._left = MOST_STEPS
+
+    def spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise _SpentError
+
+    def at(self, value: Any) -> "_Values":
+        """The values to match of a member of the body: of an array, its elements."""
+        kind = type(value)
+        if kind is str and len(value) < LONG:
+            return _Values((value,))
+        if kind is int or kind is float:
+            return _Values((), (value,))
+        if kind is bool or value is None:
+            return _Values((), (), (value,))
+        if kind is not str and kind is not list:
+            return _NOTHING
+        values = self._known.get(id(value))
+        if values is None:
+            values = _elements([value] if kind is str else value)
+            self._known[id(value)] = values
+        # The same whether another filter has looked there before, so that a filter always decides the same.
+        self.spend(values.steps)
+        return values
+
+
+class _Values:
+    """Values of which one has to match, as what conditions ask for."""
+
+    def __init__(
+        self,
+        texts: Sequence[str] = (),
+        numbers: Sequence[float] = (),
+        constants: Sequence[bool | None] = (),
+        objects: Sequence[dict[str, Any]] = (),
+        steps: int = 0,
+    ) -> None:
+        """`objects` are no values, but what has been found beside them. `steps` is what a look costs."""
+        self.texts = frozenset(texts)
+        self._numbers = numbers
+        self.constants = constants
+        self.objects = objects
+        self.steps = steps
+
+    @property
+    def exist(self) -> bool:
+        return bool(self.texts or self._numbers or True in self.constants or False in self.constants)
+
+    @property
+    def other_than_texts(self) -> bool:
+        return bool(self._numbers or self.constants)
+
+    # A set of numbers would not do: whoever sends them could choose those whose hashes collide.
+    @cached_property
+    def numbers(self) -> Sequence[float]:
+        """Different ones, in order."""
+        if len(self._numbers) < 2:
+            return self._numbers
+        ordered = sorted(self._numbers)
+        return [each for n, each in enumerate(ordered) if n == 0 or each != ordered[n - 1]]
+
+    @cached_property
+    def ordered(self) -> Sequence[str]:
+        return sorted(self.texts)
+
+    @cached_property
+    def mirrored(self) -> Sequence[str]:
+        return sorted([text[::-1] for text in self.texts])
+
+    @cached_property
+    def folded(self) -> frozenset[str]:
+        return frozenset([text.casefold() for text in self.texts])
+
+    @cached_property
+    def addresses(self) -> Sequence[tuple[int, bytes]]:
+        return sorted(filter(None, map(_address, self.texts)))
+
+
+_NOTHING = _Values()
+
+
+def _elements(array: list[Any]) -> _Values:
+    """The elements of an array and of the arrays in it; none when they are more than a look may cost."""
+    texts: list[str] = []
+    numbers: list[float] = []
+    constants: list[bool | None] = []
+    objects: list[dict[str, Any]] = []
+    steps, pending = 0, [array]
+    while pending:
+        items = pending.pop()
+        steps += 1 + len(items)
+        if steps > MOST_STEPS:
+            return _Values(steps=steps)
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                steps += 1 + len(item) // LONG
+                texts.append(item)
+            elif kind is int or kind is float:
+                numbers.append(item)
+            elif kind is dict:
+                objects.append(item)
+            elif kind is list:
+                pending.append(item)
+            elif item not in constants:
+                constants.append(item)
+    return _Values(texts, numbers, constants, objects, steps)
 
 
 class _Rule:
@@ -114,73 +239,110 @@ class _Rule:
     def is_empty(self) -> bool:
         return not (self._values or self._objects or self._choices)
 
-    def matches(self, value: dict[Any, Any], budget: _Budget) -> bool:
-        budget.spend()
-        return (
-            all(conditions.hold(value.get(key, _ABSENT), budget) for key, conditions in self._values)
-            and all(rule.matches_below(value.get(key), budget) for key, rule in self._objects)
-            and (not self._choices or any(rule.matches(value, budget) for rule in self._choices))
-        )
+    def matches(self, value: dict[str, Any], look: _Look) -> bool:
+        look.spend(2)
+        for key, conditions in self._values:
+            if not conditions.hold(value.get(key, _ABSENT), look):
+                return False
+        for key, rule in self._objects:
+            if not rule.matches_below(value.get(key, _ABSENT), look):
+                return False
+        return not self._choices or any(rule.matches(value, look) for rule in self._choices)
 
-    def matches_below(self, value: Any, budget: _Budget) -> bool:
-        """Whether the value is an object that matches, or holds one in its arrays; absent, an empty one."""
-        if isinstance(value, dict):
-            return self.matches(value, budget)
-        if not isinstance(value, list | tuple):
-            return self.matches({}, budget)  # only what must not exist matches there
-        return any(self.matches(item, budget) for item in _flat(value, budget) if isinstance(item, dict))
+    def matches_below(self, value: Any, look: _Look) -> bool:
+        """Whether the value is an object that matches, or holds one in its arrays.
+
+        What is neither is an object without keys: only what must not exist matches there.
+        """
+        if type(value) is dict:
+            return self.matches(value, look)
+        return any(self.matches(each, look) for each in look.at(value).objects or ({},))
 
 
 class _Conditions:
     """Conditions of which one must hold."""
 
     def __init__(self) -> None:
-        self.exact: set[tuple[str, Any]] = set()
-        self.others: list[_Value] = []
+        self.equal = _Equal()
+        self.others: list[_Condition] = []
         self.exists: set[bool] = set()
 
-    def hold(self, value: Any, budget: _Budget) -> bool:
-        if isinstance(value, list | tuple):
-            items = [item for item in _flat(value, budget) if not isinstance(item, dict)]
-        else:
-            budget.spend()
-            items = [] if value is _ABSENT or isinstance(value, dict) else [value]
-        if self.exists and any(item is not None for item in items) in self.exists:
+    def hold(self, value: Any, look: _Look) -> bool:
+        look.spend(2 + len(self.others))
+        values = look.at(value)
+        if self.exists and values.exist in self.exists:
             return True
-        return any(
-            _kind_and_value(item) in self.exact or any(other(item) for other in self.others) for item in items
+        return self.equal.any(values) or (bool(self.others) and any(holds(values) for holds in self.others))
+
+
+class _Equal:
+    """Values to be equal to; true is not 1, and 1.0 is."""
+
+    def __init__(self, given: Iterable[Any] = (), where: str = "") -> None:
+        self._texts: set[str] = set()
+        self._numbers: set[float] = set()
+        self._constants: set[bool | None] = set()
+        for value in given:
+            self.add(value, where)
+
+    def add(self, value: Any, where: str) -> None:
+        match value:
+            case str():
+                self._texts.add(value)
+            case bool() | None:
+                self._constants.add(value)
+            case int() | float() if math.isfinite(value):
+                self._numbers.add(value)
+            case _:
+                raise _wrong(where, "has a condition that is no text, number, boolean, null or object")
+
+    def any(self, values: _Values) -> bool:
+        """Whether one of the values is one of these."""
+        return (
+            not self._texts.isdisjoint(values.texts)
+            or not self._constants.isdisjoint(values.constants)
+            or (bool(self._numbers) and self._any_number(values.numbers))
+        )
+
+    def _any_number(self, numbers: Sequence[float]) -> bool:
+        if len(numbers) <= len(self._numbers):
+            return not self._numbers.isdisjoint(numbers)
+        return any(_one_between(numbers, each, each) for each in self._numbers)
+
+    def all(self, values: _Values) -> bool:
+        """Whether each of the values is one of these."""
+        return (
+            self._texts >= values.texts
+            and self._constants.issuperset(values.constants)
+            and len(values.numbers) <= len(self._numbers)
+            and self._numbers.issuperset(values.numbers)
         )
 
 
-_ABSENT = object()
+def _one_between(ordered: Sequence[Any], lowest: Any, highest: Any) -> bool:
+    """Whether something in an ordered sequence is neither below nor above."""
+    place = bisect_left(ordered, lowest)
+    return place < len(ordered) and bool(ordered[place] <= highest)
 
 
-def _flat(value: list[Any] | tuple[Any, ...], budget: _Budget) -> list[Any]:
-    """The elements of an array and of the arrays in it."""
-    found: list[Any] = []
-    pending: list[Any] = [value]
-    while pending:
-        for item in pending.pop():
-            budget.spend()
-            if isinstance(item, list | tuple):
-                pending.append(item)
-            else:
-                found.append(item)
-    return found
+def _one_begins(ordered: Sequence[str], prefix: str) -> bool:
+    """Whether one of these texts, in order, begins so."""
+    place = bisect_left(ordered, prefix)
+    return place < len(ordered) and ordered[place].startswith(prefix)
 
 
-def _kind_and_value(value: Any) -> tuple[str, Any]:
-    """What two equal values have in common; true is not 1, and 1.0 is."""
-    match value:
-        case None:
-            return ("null", None)
-        case bool():
-            return ("boolean", value)
-        case int() | float():
-            return ("number", value)
-        case str():
-            return ("text", value)
-    return ("other", None)  # of MessagePack; no condition has it
+def _all_begin(ordered: Sequence[str], prefix: str) -> bool:
+    """Whether each does. Those that do are in a row."""
+    return not ordered or (ordered[0].startswith(prefix) and ordered[-1].startswith(prefix))
+
+
+def _address(text: str) -> tuple[int, bytes] | None:
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        return None
+    return len(packed), packed
 
 
 class _Reader:
@@ -199,6 +361,11 @@ class _Reader:
             self._count()
             place = f"{where}.{key}" if where else str(key)
             if key == OR and _is_choice(below):
+                if not all(map(_is_filter, below)):
+                    raise _wrong(
+                        place,
+                        "must be a list of filters, each with at least one key, none named as conditions",
+                    )
                 choices = [self.rule(choice, f"{place}[{n}]", depth + 1) for n, choice in enumerate(below)]
             elif isinstance(below, dict):
                 if not below:
@@ -215,7 +382,7 @@ class _Reader:
         for condition in given:
             self._count()
             if not isinstance(condition, dict):
-                conditions.exact.add(_exact(condition, where))
+                conditions.equal.add(condition, where)
                 continue
             if len(condition) != 1:
                 raise _wrong(where, "has a condition that is not an object with one key")
@@ -228,24 +395,30 @@ class _Reader:
                 conditions.others.append(self._anything_but(operand, where))
             elif name == "numeric":
                 conditions.others.append(_numeric(operand, where))
+            elif name == "cidr":
+                conditions.others.append(_cidr(operand, where))
+            elif name in _TEXTS:
+                conditions.others.append(_TEXTS[name](_text(name, operand, where)))
             else:
-                conditions.others.append(_text(name, operand, where))
+                known = ", ".join(sorted(_CONDITIONS))
+                raise _wrong(where, f'has an unknown condition "{name:.40}"; there are {known}')
         return conditions
 
-    def _anything_but(self, operand: Any, where: str) -> _Value:
+    def _anything_but(self, operand: Any, where: str) -> _Condition:
         if isinstance(operand, dict):
-            if len(operand) != 1 or not operand.keys() <= {"prefix", "suffix"}:
-                raise _wrong(where, '"anything-but" needs values, a "prefix" or a "suffix"')
+            if len(operand) != 1 or not operand.keys() <= _EXCEPTIONS.keys():
+                raise _wrong(
+                    where, '"anything-but" needs values, a "prefix", a "suffix" or an "equals-ignore-case"'
+                )
             ((name, inner),) = operand.items()
-            holds = _text(name, inner, where)
-            return lambda value: not holds(value)
+            return _EXCEPTIONS[name](_text(name, inner, where))
         values = operand if isinstance(operand, list) else [operand]
         if not values:
             raise _wrong(where, '"anything-but" needs at least one value')
         for _ in values:
             self._count()
-        excluded = frozenset(_exact(value, where) for value in values)
-        return lambda value: _kind_and_value(value) not in excluded
+        excluded = _Equal(values, where)
+        return lambda values: not excluded.all(values)
 
     def _count(self) -> None:
         self._parts += 1
@@ -254,58 +427,88 @@ class _Reader:
 
 
 def _is_choice(given: Any) -> bool:
-    """Whether what stands under "$or" is a choice of filters; if not, "$or" is a key like others."""
-    return (
-        isinstance(given, list)
-        and bool(given)
-        and all(isinstance(choice, dict) and choice and not choice.keys() & _OPERATORS for choice in given)
+    """Whether what stands under "$or" is meant as a choice of filters; if not, "$or" is a key like others."""
+    return isinstance(given, list) and any(
+        isinstance(each, dict) and not each.keys() & _CONDITIONS for each in given
     )
 
 
-_OPERATORS = {"prefix", "suffix", "equals-ignore-case", "anything-but", "numeric", "exists"}
+def _is_filter(given: Any) -> bool:
+    """Whether this may be one of a choice."""
+    return isinstance(given, dict) and bool(given) and not given.keys() & _CONDITIONS
 
 
-def _exact(value: Any, where: str) -> tuple[str, Any]:
-    kind, value = _kind_and_value(value)
-    if kind == "other" or (kind == "number" and not math.isfinite(value)):
-        raise _wrong(where, "has a condition that is no text, number, boolean, null or object")
-    return kind, value
+def _prefix(text: str) -> _Condition:
+    return lambda values: _one_begins(values.ordered, text)
 
 
-def _text(name: str, operand: Any, where: str) -> _Value:
-    if name not in _OPERATORS:
-        raise _wrong(
-            where, f'has an unknown condition "{name:.40}"; there are {", ".join(sorted(_OPERATORS))}'
-        )
+def _suffix(text: str) -> _Condition:
+    return lambda values: _one_begins(values.mirrored, text[::-1])
+
+
+def _equals_ignore_case(text: str) -> _Condition:
+    folded = text.casefold()
+    return lambda values: folded in values.folded
+
+
+def _no_prefix(text: str) -> _Condition:
+    return lambda values: values.other_than_texts or not _all_begin(values.ordered, text)
+
+
+def _no_suffix(text: str) -> _Condition:
+    return lambda values: values.other_than_texts or not _all_begin(values.mirrored, text[::-1])
+
+
+def _no_equals_ignore_case(text: str) -> _Condition:
+    folded = frozenset([text.casefold()])
+    return lambda values: values.other_than_texts or not values.folded <= folded
+
+
+_TEXTS = {"prefix": _prefix, "suffix": _suffix, "equals-ignore-case": _equals_ignore_case}
+_EXCEPTIONS = {"prefix": _no_prefix, "suffix": _no_suffix, "equals-ignore-case": _no_equals_ignore_case}
+_CONDITIONS = {*_TEXTS, "anything-but", "cidr", "exists", "numeric"}
+
+
+def _text(name: str, operand: Any, where: str) -> str:
     if not isinstance(operand, str) or not operand:
         raise _wrong(where, f'"{name}" needs a text that is not empty')
-    match name:
-        case "prefix":
-            return lambda value: isinstance(value, str) and value.startswith(operand)
-        case "suffix":
-            return lambda value: isinstance(value, str) and value.endswith(operand)
-        case _:
-            folded = operand.casefold()
-            return lambda value: isinstance(value, str) and value.casefold() == folded
+    return operand
 
 
-def _numeric(operand: Any, where: str) -> _Value:
+def _numeric(operand: Any, where: str) -> _Condition:
     fault = _wrong(where, '"numeric" needs "=" and a number, or one or two bounds such as [">", 0, "<=", 5]')
     if not isinstance(operand, list) or len(operand) not in (2, 4):
         raise fault
     signs, bounds = operand[::2], operand[1::2]
-    if not all(isinstance(sign, str) and sign in _COMPARISONS for sign in signs):
+    if not all(isinstance(sign, str) and (sign in _FIRST or sign in _END) for sign in signs):
         raise fault
-    if not all(_is_number(bound) and math.isfinite(bound) for bound in bounds):
+    if not all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds):
         raise fault
-    if len(signs) == 2 and not (signs[0] in _LOWER and signs[1] in _UPPER and bounds[0] < bounds[1]):
+    if len(signs) == 2 and not (
+        signs[0] in (">", ">=") and signs[1] in ("<", "<=") and bounds[0] < bounds[1]
+    ):
         raise fault
-    checks = [(_COMPARISONS[sign], bound) for sign, bound in zip(signs, bounds, strict=True)]
-    return lambda value: _is_number(value) and all(compare(value, bound) for compare, bound in checks)
+    first, lowest, end, highest = bisect_left, -math.inf, bisect_right, math.inf
+    for sign, bound in zip(signs, bounds, strict=True):
+        if sign in _FIRST:
+            first, lowest = _FIRST[sign], bound
+        if sign in _END:
+            end, highest = _END[sign], bound
+    return lambda values: first(values.numbers, lowest) < end(values.numbers, highest)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+# Where the numbers begin that a bound allows, of numbers in order, and where they end.
+_FIRST = {"=": bisect_left, ">=": bisect_left, ">": bisect_right}
+_END = {"=": bisect_right, "<=": bisect_right, "<": bisect_left}
+
+
+def _cidr(operand: Any, where: str) -> _Condition:
+    try:
+        network = ip_network(_text("cidr", operand, where), strict=False)
+    except ValueError as exc:
+        raise _wrong(where, '"cidr" needs a network such as 10.0.0.0/24 or 2001:db8::/32') from exc
+    lowest, highest = network.network_address.packed, network.broadcast_address.packed
+    return lambda values: _one_between(values.addresses, (len(lowest), lowest), (len(highest), highest))
 
 
 def _wrong(where: str, what: str) -> Invalid:
