@@ -23,7 +23,6 @@ from sukkal.core.pooling.backends import Site
 from sukkal.core.service import Service
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing.confirmation import Terms, Wording
-from sukkal.core.subscribing.filters import compile_filter
 from sukkal.core.subscribing.rules import Check, Entrust
 from sukkal.errors import AddressInUse, BadStoreURI
 from sukkal.http.app import HttpApp
@@ -309,7 +308,6 @@ def _dispatcher(
         clock,
         Mint(),
         service.figures,
-        compile_filter=compile_filter,
     )
 
 

@@ -12,8 +12,7 @@ from hand_clock import others_go_on
 from until import until
 
 from sukkal.core.ids import Mint
-from sukkal.core.subscribing.filters import compile_filter
-from sukkal.model import QueueKey
+from sukkal.model import QueueKey, Subscription
 from sukkal.notify.deliverer import Deliverer, Outcome, Parcel, Result
 from sukkal.notify.dispatcher import Dispatcher
 from sukkal.notify.hosts import Hosts
@@ -50,6 +49,9 @@ class Carrier:
 
     def host(self, subscriber: str) -> str:
         return subscriber
+
+    def size(self, subscription: Subscription, told: int) -> int:
+        return told
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         self.parcels.append(parcel)
@@ -98,7 +100,6 @@ class Post(World):
             self.clock,
             Mint(),
             self.service.figures,
-            compile_filter=compile_filter,
             chance=lambda: 0.0,
         )
         self.dispatchers.append(made)
@@ -138,7 +139,8 @@ async def dispatching(post: Post, **limits: int) -> AsyncIterator[Dispatcher]:
 async def crash(post: Post, dispatcher: Dispatcher) -> None:
     """End it as a crash does: nothing is written or given back."""
     post.dispatchers.remove(dispatcher)
-    for task in [*dispatcher._taking, *dispatcher._tries, dispatcher._writing]:
+    tasks = [*dispatcher._handed_out.tasks, *dispatcher._tries.tasks]
+    for task in [*dispatcher._taking, *tasks, dispatcher._writing]:
         if task is not None:
             task.cancel()
     dispatcher._ledger.close()

@@ -49,7 +49,7 @@ async def ended(*deliveries: Delivery) -> None:
 
 def close(hosts: Hosts, host: str = "h", now: float = NOW) -> None:
     for _ in range(5):
-        hosts.report(host, ok=False, now=now)
+        hosts.report(host, "p", ok=False, now=now)
 
 
 async def test_host_has_so_many_places_and_the_rest_come_in_turn() -> None:
@@ -68,7 +68,7 @@ async def test_new_host_gets_more_places_with_each_success_up_to_the_limit() -> 
     deliveries = await started(hosts, 20)
     assert sum(begun(deliveries)) == FIRST_PLACES
     for done in range(1, 4):
-        hosts.report("h", ok=True, now=NOW)
+        hosts.report("h", "p", ok=True, now=NOW)
         await ended(deliveries[done - 1])
         under_way = sum(begun(deliveries)) - done
         assert under_way == FIRST_PLACES + min(done, 2)
@@ -86,7 +86,20 @@ async def test_project_has_so_many_places_at_all_hosts_and_others_are_not_held_u
     await ended(*mine[1:], *others)
 
 
-async def test_who_waits_for_the_project_lets_others_in_the_same_line_pass() -> None:
+async def test_project_with_fewest_under_way_gets_the_next_place_at_a_host() -> None:
+    hosts = Hosts(per_host=FIRST_PLACES)
+    first = await started(hosts, 10, "h", "p")
+    second = await started(hosts, 2, "h", "q")
+    assert sum(begun(first)) == FIRST_PLACES
+    await ended(*first[:2])
+    assert begun(second) == [True, True]
+    assert sum(begun(first)) == FIRST_PLACES
+    await ended(*first[2:4], *second)
+    assert sum(begun(first)) == 2 * FIRST_PLACES
+    await ended(*first[4:])
+
+
+async def test_who_waits_for_the_project_lets_others_of_the_same_host_pass() -> None:
     hosts = Hosts(per_host=1, per_project=1)
     (elsewhere,) = await started(hosts, 1, "elsewhere", "p")
     (first,) = await started(hosts, 1, "h", "q")
@@ -116,7 +129,7 @@ async def test_nobody_joins_the_line_of_a_host_that_hangs() -> None:
     deliveries = await started(hosts, 1)
     assert hosts.delay("h", "p", NOW + STALLED) is None
     assert hosts.delay("h", "p", NOW + STALLED + 0.1) is not None
-    hosts.report("h", ok=True, now=NOW + STALLED + 0.2)
+    hosts.report("h", "p", ok=True, now=NOW + STALLED + 0.2)
     assert hosts.delay("h", "p", NOW + STALLED + 0.3) is None
     await ended(*deliveries)
 
@@ -124,12 +137,13 @@ async def test_nobody_joins_the_line_of_a_host_that_hangs() -> None:
 async def test_host_is_closed_after_failures_in_a_row_only() -> None:
     hosts = Hosts(failures=3)
     for ok in (False, False, True, False, False):
-        hosts.report("h", ok=ok, now=NOW)
+        hosts.report("h", "p", ok=ok, now=NOW)
     assert hosts.delay("h", "p", NOW) is None
-    hosts.report("h", ok=False, now=NOW)
+    hosts.report("h", "p", ok=False, now=NOW)
     assert hosts.delay("h", "p", NOW) == FIRST_PAUSE
-    assert hosts.delay("h", "another", NOW + 1) == FIRST_PAUSE - 1
+    assert hosts.delay("h", "p", NOW + 1) == FIRST_PAUSE - 1
     assert hosts.delay("other", "p", NOW) is None
+    assert hosts.delay("h", "another", NOW) is None, "its receivers there may be well"
     assert hosts.closed == 1
 
 
@@ -139,7 +153,7 @@ async def test_one_probe_goes_out_after_the_pause_and_its_success_opens_the_host
     later = NOW + FIRST_PAUSE
     assert hosts.delay("h", "p", later) is None
     assert hosts.delay("h", "p", later) is not None, "one at a time"
-    hosts.report("h", ok=True, now=later)
+    hosts.report("h", "p", ok=True, now=later)
     assert hosts.delay("h", "p", later) is None
     assert hosts.delay("h", "p", later) is None
     assert hosts.closed == 0
@@ -155,7 +169,7 @@ async def test_failed_probe_closes_the_host_for_twice_as_long_up_to_the_longest(
         pauses.append(pause)
         now += pause
         assert hosts.delay("h", "p", now) is None
-        hosts.report("h", ok=False, now=now)
+        hosts.report("h", "p", ok=False, now=now)
     assert pauses == [min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in range(10)]
 
 
@@ -182,7 +196,7 @@ async def test_those_in_line_are_sent_away_when_the_host_is_closed() -> None:
 async def test_attempts_that_began_before_the_host_was_closed_do_not_prolong_the_pause() -> None:
     hosts = Hosts()
     close(hosts)
-    hosts.report("h", ok=False, now=NOW + 1)
+    hosts.report("h", "p", ok=False, now=NOW + 1)
     assert hosts.delay("h", "p", NOW + 1) == FIRST_PAUSE - 1
 
 
@@ -213,10 +227,13 @@ async def test_idle_hosts_are_forgotten_and_busy_ones_are_not() -> None:
     busy = await started(hosts, 1, "busy")
     for number in range(100):
         hosts.delay(f"host-{number}", "p", NOW)
-    assert len(hosts._hosts) == 3
+    assert len(hosts._lanes) == len(hosts._hosts) == 3
     assert "busy" in hosts._hosts
     await ended(*busy)
-    assert not hosts._projects, "projects with nothing under way are not kept at all"
+    for number in range(3):
+        hosts.delay("h", f"project-{number}", NOW)
+    assert list(hosts._hosts) == ["h"]
+    assert len(hosts._projects) == 3
 
 
 @given(
@@ -249,7 +266,7 @@ def test_limits_hold_and_nobody_is_left_waiting(
             if act == "start":
                 going.append((Delivery(hosts, host, project), host, project))
             elif act in ("ok", "fail"):
-                hosts.report(host, ok=act == "ok", now=NOW)
+                hosts.report(host, project, ok=act == "ok", now=NOW)
             elif going:
                 delivery = going[number % len(going)][0]
                 if act == "cancel":
@@ -263,7 +280,8 @@ def test_limits_hold_and_nobody_is_left_waiting(
                     delivery._end.set()
             await settle()
         assert not going, "somebody waits for a place that nobody has"
-        assert not hosts._projects
-        assert all(not state.active and not state.line for state in hosts._hosts.values())
+        assert all(not lane.active and not lane.line for lane in hosts._lanes.values())
+        assert all(not host.active and not host.waiting for host in hosts._hosts.values())
+        assert all(not owner.active and not owner.waiting for owner in hosts._projects.values())
 
     asyncio.run(play())

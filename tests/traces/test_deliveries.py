@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, StatusCode
+from until import until
 
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Deliverer
@@ -137,7 +138,7 @@ async def test_message_in_another_queue_carries_the_span_of_the_delivery() -> No
         await site.post.call("subscriptions.create", queue="q", subscriber="queue:audit", options={})
         with site.span():
             await site.post.post("q", 1)
-        await site.post.settled()
+        await until(lambda: site.post.service.figures.delivered)
         stored = await site.post.backend.messages.pop(key("audit"), limit=2, now=site.post.now)
     (span,) = site.delivered()
     assert span.context is not None

@@ -49,6 +49,10 @@ class Deliverer(Protocol):
         """Whom limits and circuit breakers count by."""
         ...
 
+    def size(self, subscription: Subscription, told: int) -> int:
+        """How many bytes it takes in memory to deliver notices of so many bytes together."""
+        ...
+
     async def deliver(self, parcel: Parcel) -> Outcome:
         """Try once, within time-outs of its own. Whatever the receiver does is an outcome, never an error."""
         ...

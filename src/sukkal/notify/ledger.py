@@ -23,6 +23,7 @@ LEASE_SECONDS = 15  # until others repeat what a process has taken up that died
 RENEW_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach a store
 WRITTEN_AT_ONCE = 500
+BYTES_AT_ONCE = 4 * 1024 * 1024
 
 Answer = TypeVar("Answer")
 
@@ -126,7 +127,8 @@ class Ledger:
 
     async def _write_all(self) -> None:
         while self._parked:
-            batch, self._parked = self._parked[:WRITTEN_AT_ONCE], self._parked[WRITTEN_AT_ONCE:]
+            many = self._writable()
+            batch, self._parked = self._parked[:many], self._parked[many:]
             try:
                 with forsaking(work for _, _, work in batch):
                     await self._park(batch)
@@ -138,6 +140,15 @@ class Ledger:
             works, self._over = self._over[:WRITTEN_AT_ONCE], self._over[WRITTEN_AT_ONCE:]
             with forsaking(works):
                 await self._delete(works)
+
+    def _writable(self) -> int:
+        """How many of the parked ones go together."""
+        size = 0
+        for number, (parked, _, _) in enumerate(self._parked[:WRITTEN_AT_ONCE]):
+            size += parked.size
+            if size > BYTES_AT_ONCE:
+                return number or 1
+        return WRITTEN_AT_ONCE
 
     async def _park(self, batch: list[tuple[Parked, float, Work]]) -> None:
         rows = [(parked, due) for parked, due, _ in batch]

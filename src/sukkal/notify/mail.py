@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.errors import Invalid
+from sukkal.model import Subscription
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 
 SECONDS = 60.0  # for one mail
@@ -72,6 +73,9 @@ class Mail:
 
     def host(self, subscriber: str) -> str:
         return self._post.name
+
+    def size(self, subscription: Subscription, told: int) -> int:
+        return 3 * told  # as text, as a mail, and as its bytes
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         try:

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from sukkal.core.subscribing.recipients import DEAD_LETTER
 from sukkal.errors import Invalid, StoreUnavailable, Unavailable
 from sukkal.limits import is_name
-from sukkal.model import QueueKey
+from sukkal.model import QueueKey, Subscription
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.notice import KIND
 
@@ -56,6 +56,9 @@ class OtherQueue:
 
     def host(self, subscriber: str) -> str:
         return subscriber
+
+    def size(self, subscription: Subscription, told: int) -> int:
+        return told
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         subscriber = parcel.subscription.subscriber

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from sukkal.core.context import Credentials
 from sukkal.errors import Forbidden, Invalid, Unavailable
+from sukkal.model import Subscription
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.sender import USER_AGENT
 from sukkal.notify.webhook import Webhook
@@ -80,6 +81,9 @@ class Trust:
 
     def host(self, subscriber: str) -> str:
         return self._webhook.host(_target(subscriber))
+
+    def size(self, subscription: Subscription, told: int) -> int:
+        return self._webhook.size(subscription, told)
 
     async def entrust(
         self, options: dict[str, Any], credentials: Credentials | None, project: str, *, until: float

@@ -6,6 +6,7 @@ from typing import Any
 
 from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
+from sukkal.model import Subscription
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.sender import USER_AGENT, Answer, NotReached, Refused, Sender, permitted_headers
 from sukkal.notify.signature import signature
@@ -39,6 +40,12 @@ class Webhook:
             return self._targets.read(subscriber).host
         except Invalid:  # no longer allowed; it fails when it is delivered
             return ""
+
+    def size(self, subscription: Subscription, told: int) -> int:
+        template = subscription.options.get("post_data")
+        if not isinstance(template, str) or not template:
+            return told
+        return told + len(template) + template.count(PLACEHOLDER) * told
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         return await self.post(parcel, parcel.subscription.subscriber, {})

@@ -19,6 +19,7 @@ class Traced:
         self._spans = spans
         self.check = deliverer.check
         self.host = deliverer.host
+        self.size = deliverer.size
         self.close = deliverer.close
 
     async def deliver(self, parcel: Parcel) -> Outcome:

@@ -85,10 +85,16 @@ class Job(Struct, frozen=True, array_like=True):
     note: str  # that the queue bore
     messages: list[Told]  # none: somebody is to go through the queue's line
     dead: bool = False  # they came as dead letters, and make no more of them
+    put_off: int = 0  # how often
 
     @property
     def key(self) -> QueueKey:
         return QueueKey(self.project, self.queue)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its messages."""
+        return sum(len(told.body) for told in self.messages)
 
 
 class Parked(Struct, frozen=True, array_like=True, kw_only=True):
@@ -306,11 +312,13 @@ class Deliveries:
         """The first jobs of a line, with their ids; None for one that cannot be read."""
         return [(m.id, _read(_job, m)) for m in await self._first(line, limit, now)]
 
-    async def first_deliveries(
-        self, series: QueueKey, *, limit: int, now: float
-    ) -> list[tuple[str, Parked | None]]:
-        """The same of a series."""
-        return [(m.id, _read(_parked, m)) for m in await self._first(series, limit, now)]
+    async def deliveries_in(
+        self, series: QueueKey, *, limit: int, after: str | None, now: float
+    ) -> tuple[list[tuple[str, Parked | None]], str | None]:
+        """The same of a series; and behind what the next ones follow, None when these are the last."""
+        found = await self._store.page(series, view=_ALL, after=after, limit=limit, now=now)
+        read = [(m.id, _read(_parked, m)) for m in found]
+        return read, found[-1].marker if len(found) == limit else None
 
     async def _first(self, line: QueueKey, limit: int, now: float) -> list[Message]:
         return await self._store.page(line, view=_ALL, after=None, limit=limit, now=now)
@@ -337,6 +345,18 @@ class Deliveries:
     async def take_jobs(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Job | None]]:
         """The oldest jobs with their ids, under the lease; None for one that cannot be read."""
         return [(m.id, _read(_job, m)) for m in await self._take(JOBS, lease, limit, now)]
+
+    async def put_jobs_off(self, jobs: Sequence[tuple[str, Job, float]], *, now: float) -> None:
+        """Store jobs anew, each with the id by which it was taken and when it is due."""
+        again = [
+            (id_.partition(".")[0], replace(job, put_off=job.put_off + 1), due) for id_, job, due in jobs
+        ]
+        batch = [_stored(f"{id_}.{job.put_off:x}", _encode(job), now, due) for id_, job, due in again]
+        try:
+            await self._store.append(JOBS, batch)
+        finally:
+            if self._waiting.wanted(JOBS):
+                self._waiting.posted(JOBS, batch, now)
 
     async def take_parked(self, lease: Lease, *, limit: int, now: float) -> list[tuple[str, Parked | None]]:
         """The same of parked deliveries that are due; the ids are those they are parked by."""

@@ -328,21 +328,19 @@ class Subscriptions:
         finally:  # also of one that is gone: whoever deleted it may have died before it told
             self._notifier.changed(key, id_)
 
-    async def outside(self, key: QueueKey, *, now: float) -> list[Subscription]:
-        """The queue's live subscriptions but for connections, confirmed or not, disabled or not, all of them.
+    async def outside(
+        self, key: QueueKey, *, after: str, now: float
+    ) -> tuple[list[Subscription], str | None]:
+        """A page of the queue's live subscriptions but for connections, confirmed or not, disabled or not.
 
-        Read from the store: whoever was acknowledged anywhere before this call is among them.
+        And from where the next page follows, `after` "" for the first; None when this is the last. Read from
+        the store: whoever was acknowledged anywhere before the first call is on one of them.
         """
         _, records = _shelves(key)
-        found: list[Subscription] = []
-        after = ""
-        while documents := await self._documents.scan(records, after=after, limit=READ_AT_ONCE, now=now):
-            read = (_read(document.value) for document in documents)
-            found += [subscription for subscription in read if not subscription.connection]
-            if len(documents) < READ_AT_ONCE:
-                break
-            after = documents[-1].name
-        return found
+        documents = await self._documents.scan(records, after=after, limit=READ_AT_ONCE, now=now)
+        read = (_read(document.value) for document in documents)
+        found = [subscription for subscription in read if not subscription.connection]
+        return found, documents[-1].name if len(documents) == READ_AT_ONCE else None
 
     async def _mark(self, key: QueueKey, subscription: Subscription, *, now: float) -> None:
         """Have posts to the queue recorded for delivery from now on, whichever process they come to.

@@ -1,0 +1,109 @@
+"""Which deliveries jobs stand for: each of their messages, for each subscription that wants it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from functools import lru_cache, partial
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from sukkal.core.clock import Clock
+from sukkal.core.subscribing.deliveries import Deliveries, Job, Parked, Told, delivery_id
+from sukkal.core.subscribing.filters import Matcher, compile_filter, content
+from sukkal.core.subscribing.recipients import Recipients
+from sukkal.core.subscribing.rules import FILTER
+from sukkal.errors import Invalid
+from sukkal.model import QueueKey, Subscription
+from sukkal.notify.ledger import insist
+
+log = logging.getLogger(__name__)
+
+LONGEST_STRETCH = 0.002  # seconds until others get their turn
+
+
+class FanOut:
+    def __init__(self, recipients: Recipients, deliveries: Deliveries, clock: Clock) -> None:
+        self._recipients = recipients
+        self._deliveries = deliveries
+        self._clock = clock
+
+    async def of(
+        self, key: QueueKey, jobs: Sequence[Job]
+    ) -> AsyncGenerator[tuple[Job, Parked, Subscription]]:
+        """The deliveries of jobs of one queue; those for one subscription in the jobs' order.
+
+        Subscriptions are read from now on, a page at a time: whoever had subscribed before a message was
+        posted is there. However many do not want it, others get their turn.
+        """
+        after: str | None = ""
+        anybody = False
+        stretch = _Stretch()
+        while after is not None:
+            page, after = await insist(
+                partial(self._recipients.outside, key, after=after, now=self._clock.now())
+            )
+            anybody = anybody or any(each.gone is None for each in page)
+            audience = [(each, self._filter(each)) for each in page if not self._recipients.awaited(each)]
+            for job in jobs if audience else ():
+                for message in job.messages:
+                    body: Any = _UNREAD
+                    for subscription, matches in audience:
+                        if stretch.is_over:
+                            await stretch.rest()
+                        if subscription.gone is not None and subscription.gone < message.created:
+                            continue  # what came before is a failure
+                        if matches is not None:
+                            if body is _UNREAD:
+                                body = content(self._recipients.body(message))
+                            if not matches(body):
+                                continue
+                        yield job, _delivery(job, message, subscription), subscription
+        if not anybody:
+            for note in {job.note for job in jobs}:
+                await insist(partial(self._deliveries.unmark, key, note))
+
+    def _filter(self, subscription: Subscription) -> Matcher | None:
+        given = subscription.options.get(FILTER)
+        return _compiled(msgspec.json.encode(given)) if given else None
+
+
+_UNREAD = object()
+
+
+def _delivery(job: Job, message: Told, subscription: Subscription) -> Parked:
+    return Parked(
+        id=delivery_id(message.id, subscription.id),
+        project=job.project,
+        queue=job.queue,
+        subscription=subscription.id,
+        since=message.created,
+        message=message,
+        dead=job.dead,
+    )
+
+
+class _Stretch:
+    """The time that one has had for oneself."""
+
+    def __init__(self) -> None:
+        self._end = perf_counter() + LONGEST_STRETCH
+
+    @property
+    def is_over(self) -> bool:
+        return perf_counter() > self._end
+
+    async def rest(self) -> None:
+        await asyncio.sleep(0)
+        self._end = perf_counter() + LONGEST_STRETCH
+
+
+@lru_cache(maxsize=1024)
+def _compiled(filter_: bytes) -> Matcher:
+    """The filter of this JSON."""
+    try:
+        return compile_filter(msgspec.json.decode(filter_))
+    except Invalid as exc:  # it was checked when it came, maybe by a release that took more
+        log.warning("deliveries: a filter cannot be used, everything matches it: %s", exc)
+        return lambda _content: True
