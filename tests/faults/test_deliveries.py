@@ -17,31 +17,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis_servers import DURABLE, started
 from worker_processes import until, worker_pids
 
 from .outage import WORKERS, until_served
+from .story import Story, all_ended, strike, subscribe
 from .victim import LONG, SETTINGS, Victim, seed
-from .wire import Answer, Connection, NoAnswer, NotSent
 
 pytestmark = pytest.mark.faults
 
 KILLS = 40 if LONG else 4
 MOST_POSTS = 400 if LONG else 120  # between start and kill
-CLIENTS = 4
-PATIENCE = 180.0  # seconds until all is delivered; leases of dead servers have to lapse
-PROJECT = "acme"
 DELIVERING = SETTINGS | {"webhook_allow": "127.0.0.0/8", "webhook_timeout": "1"}
-POLICY = {
-    "retries_with_no_delay": 1,
-    "minimum_delay_retries": 0,
-    "minimum_delay": 1,
-    "maximum_delay": 11,
-    "maximum_delay_retries": 0,
-}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 REFUSED = b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -118,52 +107,6 @@ async def receiver(behaviour: Behaviour, chance: random.Random) -> AsyncIterator
         yield made
     finally:
         server.close()
-
-
-class Story:
-    """What was posted over all lives of the server."""
-
-    def __init__(self) -> None:
-        self.numbers = 0
-        self.acknowledged: set[int] = set()
-        self.open = 0  # posts that got no answer
-
-    async def post(
-        self, port: int, amount: int, strike: Callable[[], None], *, more: int | None = None
-    ) -> None:
-        """Post from several clients; after so many answers the server is struck.
-
-        They post until it is gone; or, with `more`, until so many more are acknowledged.
-        """
-        left = amount
-
-        async def client() -> None:
-            nonlocal left
-            connection = Connection(port)
-            while more is None or left > -more:
-                number, self.numbers = self.numbers, self.numbers + 1
-                document = {"messages": [{"body": {"number": number}, "ttl": 86400}]}
-                try:
-                    answer = await connection.call(PROJECT, "POST", "/v2/queues/q/messages", document)
-                except NotSent:
-                    return
-                except NoAnswer:
-                    self.open += 1
-                    if more is None:
-                        return
-                    continue
-                if more is not None and answer.status == 503:  # as long as the store is away
-                    self.open += 1
-                    await asyncio.sleep(0.02)
-                    continue
-                assert answer.status == 201, answer
-                self.acknowledged.add(number)
-                left -= 1
-                if left == 0:
-                    strike()
-            connection.close()
-
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
 
 @asynccontextmanager
@@ -249,44 +192,3 @@ def check(story: Story, receivers: Sequence[Receiver], letters: dict[str, Counte
     assert not bad.taken
     assert story.acknowledged <= set(letters[bad.url])
     assert set(letters[bad.url].values()) == {1}
-
-
-def strike(server: Victim, chance: random.Random) -> None:
-    asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
-
-
-async def subscribe(port: int, receivers: Sequence[Receiver]) -> None:
-    connection = Connection(port)
-    for each in receivers:
-        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"}
-        document = {"subscriber": each.url, "ttl": 86400, "options": options}
-        answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
-        assert answer.status == 201, answer
-    connection.close()
-
-
-async def all_ended(port: int, story: Story, receivers: Sequence[Receiver]) -> dict[str, Counter[int]]:
-    """The numbers of dead letters by subscriber, once each delivery has ended in one way or the other."""
-    connection = Connection(port)
-    letters: dict[str, Counter[int]] = {}
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            letters = {each.url: Counter() for each in receivers}
-            async for letter in dead_letters(connection):
-                letters[letter["subscriber"]][letter["notification"]["body"]["number"]] += 1
-            if all(story.acknowledged <= set(each.taken) | set(letters[each.url]) for each in receivers):
-                connection.close()
-                return letters
-            await asyncio.sleep(0.2)  # nothing tells when a dead server's leases have lapsed
-
-
-async def dead_letters(connection: Connection) -> AsyncIterator[dict[str, Any]]:
-    path = "/v2/queues/dead/messages?echo=true&limit=100"
-    while True:
-        answer: Answer = await connection.call(PROJECT, "GET", path)
-        assert answer.status == 200, answer
-        if not answer.document["messages"]:
-            return
-        for message in answer.document["messages"]:
-            yield message["body"]
-        path = answer.document["links"][0]["href"]
