@@ -81,10 +81,10 @@ def strike(server: Victim, chance: random.Random) -> None:
     asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
 
 
-async def subscribe(port: int, subscribers: Sequence[Subscriber]) -> None:
+async def subscribe(port: int, subscribers: Sequence[Subscriber], policy: Mapping[str, int] = POLICY) -> None:
     connection = Connection(port)
     for each in subscribers:
-        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"}
+        options = {"_retry_policy": policy, "_dead_letter_queue": "dead"}
         document = {"subscriber": each.url, "ttl": 86400, "options": options}
         answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
         assert answer.status == 201, answer
