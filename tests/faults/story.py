@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from .victim import Victim
@@ -81,26 +81,28 @@ def strike(server: Victim, chance: random.Random) -> None:
     asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
 
 
-async def subscribe(port: int, subscribers: Sequence[Subscriber], policy: Mapping[str, int] = POLICY) -> None:
+async def subscribe(port: int, subscribers: Sequence[Subscriber], **options: object) -> None:
     connection = Connection(port)
     for each in subscribers:
-        options = {"_retry_policy": policy, "_dead_letter_queue": "dead"}
-        document = {"subscriber": each.url, "ttl": 86400, "options": options}
+        given = {"_retry_policy": POLICY, "_dead_letter_queue": "dead"} | options
+        document = {"subscriber": each.url, "ttl": 86400, "options": given}
         answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
         assert answer.status == 201, answer
     connection.close()
 
 
-async def all_ended(port: int, story: Story, subscribers: Sequence[Subscriber]) -> dict[str, Counter[int]]:
+async def all_ended(
+    port: int, acknowledged: Set[int], subscribers: Sequence[Subscriber]
+) -> dict[str, Counter[int]]:
     """The numbers of dead letters by subscriber, once each delivery has ended in one way or the other."""
     connection = Connection(port)
-    letters: dict[str, Counter[int]] = {}
+    letters: defaultdict[str, Counter[int]]
     async with asyncio.timeout(PATIENCE):
         while True:
-            letters = {each.url: Counter() for each in subscribers}
+            letters = defaultdict(Counter)
             async for letter in dead_letters(connection):
                 letters[letter["subscriber"]][letter["notification"]["body"]["number"]] += 1
-            if all(story.acknowledged <= set(each.taken) | set(letters[each.url]) for each in subscribers):
+            if all(acknowledged <= set(each.taken) | set(letters[each.url]) for each in subscribers):
                 connection.close()
                 return letters
             await asyncio.sleep(0.2)  # nothing tells when a dead server's leases have lapsed

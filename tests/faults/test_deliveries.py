@@ -134,7 +134,7 @@ async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) ->
             server.bury()
         server = Victim(tmp_path, settings=DELIVERING)
         try:
-            letters = await all_ended(server.port, story, receivers)
+            letters = await all_ended(server.port, story.acknowledged, receivers)
         finally:
             server.stop()
     check(story, receivers, letters)
@@ -169,7 +169,7 @@ async def test_killed_workers_and_a_killed_redis_deliver_all_they_have_acknowled
                     await asyncio.gather(*strikes)
                     await asyncio.to_thread(until, lambda: len(worker_pids(server)) == WORKERS)
                     await until_served(server)
-                letters = await all_ended(server.port, story, receivers)
+                letters = await all_ended(server.port, story.acknowledged, receivers)
         except BaseException:
             server._process.kill()
             server.bury()

@@ -86,7 +86,7 @@ async def test_mail_arrives_or_is_a_dead_letter_whoever_is_killed(tmp_path: Path
             server = Victim(tmp_path, settings=sending)
             try:
                 if life == 0:
-                    await subscribe(server.port, list(recipients.values()), PATIENT)
+                    await subscribe(server.port, list(recipients.values()), _retry_policy=PATIENT)
                 if life % 2:  # else mail is under way when the service dies
                     amount = chance.randrange(5, MOST_POSTS)
                     await story.post(server.port, amount, mails.kill, more=POSTS_MEANWHILE)
@@ -99,7 +99,7 @@ async def test_mail_arrives_or_is_a_dead_letter_whoever_is_killed(tmp_path: Path
             server.bury()
         server = Victim(tmp_path, settings=sending)
         try:
-            letters = await all_ended(server.port, story, list(recipients.values()))
+            letters = await all_ended(server.port, story.acknowledged, list(recipients.values()))
         finally:
             server.stop()
     assert story.open > 0, "no kill hit anything"
