@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 READY = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -23,15 +23,24 @@ class ServerDied(AssertionError):
 class ServerProcess:
     """`sukkal serve` on a free port of the loopback interface, ready when the constructor returns."""
 
-    def __init__(self, directory: Path, *flags: str, settings: Mapping[str, str] | None = None) -> None:
-        """Settings are given without their prefix, in lower case: `{"max_queue_metadata": "64"}`."""
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        settings: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        """Settings are given without their prefix, in lower case: `{"max_queue_metadata": "64"}`.
+
+        `under` is a command that runs the rest of its arguments in its own place.
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SUKKAL_")}
         for name, value in (settings or {}).items():
             environment[f"SUKKAL_{name.upper()}"] = value
         command = [sys.executable, "-m", "sukkal.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
         directory.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [*command, "--data-dir", str(directory / "data"), *flags],
+            [*under, *command, "--data-dir", str(directory / "data"), *flags],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

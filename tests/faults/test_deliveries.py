@@ -17,31 +17,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis_servers import DURABLE, started
 from worker_processes import until, worker_pids
 
 from .outage import WORKERS, until_served
+from .story import Story, all_ended, strike, subscribe
 from .victim import LONG, SETTINGS, Victim, seed
-from .wire import Answer, Connection, NoAnswer, NotSent
 
 pytestmark = pytest.mark.faults
 
 KILLS = 40 if LONG else 4
 MOST_POSTS = 400 if LONG else 120  # between start and kill
-CLIENTS = 4
-PATIENCE = 900.0 if LONG else 180.0  # seconds until all is delivered; leases of dead servers have to lapse
-PROJECT = "acme"
 DELIVERING = SETTINGS | {"webhook_allow": "127.0.0.0/8", "webhook_timeout": "1"}
-POLICY = {
-    "retries_with_no_delay": 1,
-    "minimum_delay_retries": 0,
-    "minimum_delay": 1,
-    "maximum_delay": 11,
-    "maximum_delay_retries": 0,
-}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 REFUSED = b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -123,56 +112,6 @@ async def receiver(
         server.close()
 
 
-class Story:
-    """What was posted over all lives of the server."""
-
-    def __init__(self) -> None:
-        self.numbers = 0
-        self.acknowledged: set[int] = set()
-        self.sequences: list[list[int]] = []  # of these, those of each client in the order of its posts
-        self.open = 0  # posts that got no answer
-
-    async def post(
-        self, port: int, amount: int, strike: Callable[[], None], *, more: int | None = None
-    ) -> None:
-        """Post from several clients; after so many answers the server is struck.
-
-        They post until it is gone; or, with `more`, until so many more are acknowledged.
-        """
-        left = amount
-
-        async def client() -> None:
-            nonlocal left
-            connection = Connection(port)
-            self.sequences.append([])
-            mine = self.sequences[-1]
-            while more is None or left > -more:
-                number, self.numbers = self.numbers, self.numbers + 1
-                document = {"messages": [{"body": {"number": number}, "ttl": 86400}]}
-                try:
-                    answer = await connection.call(PROJECT, "POST", "/v2/queues/q/messages", document)
-                except NotSent:
-                    return
-                except NoAnswer:
-                    self.open += 1
-                    if more is None:
-                        return
-                    continue
-                if more is not None and answer.status == 503:  # as long as the store is away
-                    self.open += 1
-                    await asyncio.sleep(0.02)
-                    continue
-                assert answer.status == 201, answer
-                self.acknowledged.add(number)
-                mine.append(number)
-                left -= 1
-                if left == 0:
-                    strike()
-            connection.close()
-
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
-
-
 @asynccontextmanager
 async def receivers_of_all_kinds(chance: random.Random) -> AsyncIterator[list[Receiver]]:
     """One that takes all, one that refuses all, and others; of some kinds also one that wants order."""
@@ -185,6 +124,11 @@ async def receivers_of_all_kinds(chance: random.Random) -> AsyncIterator[list[Re
         ]
 
 
+async def subscribe_all(port: int, receivers: Sequence[Receiver]) -> None:
+    for ordered in (False, True):
+        await subscribe(port, [each for each in receivers if each.ordered is ordered], ordered=ordered)
+
+
 async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(seed())
     story = Story()
@@ -193,7 +137,7 @@ async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) ->
             server = Victim(tmp_path, settings=DELIVERING)
             try:
                 if life == 0:
-                    await subscribe(server.port, receivers)
+                    await subscribe_all(server.port, receivers)
                 limit = chance.randrange(5, MOST_POSTS)
                 await story.post(server.port, limit, lambda: strike(server, chance))  # noqa: B023
             except BaseException:
@@ -202,7 +146,7 @@ async def test_killed_server_delivers_all_it_has_acknowledged(tmp_path: Path) ->
             server.bury()
         server = Victim(tmp_path, settings=DELIVERING)
         try:
-            letters = await all_ended(server.port, story, receivers)
+            letters = await all_ended(server.port, story.acknowledged, receivers)
         finally:
             server.stop()
     check(story, receivers, letters)
@@ -224,7 +168,7 @@ async def test_killed_workers_and_a_killed_redis_deliver_all_they_have_acknowled
 
         try:
             async with receivers_of_all_kinds(chance) as receivers:
-                await subscribe(server.port, receivers)
+                await subscribe_all(server.port, receivers)
                 for number in range(KILLS):
                     strikes: list[asyncio.Future[None]] = []
                     blow = restart_redis if number % 2 else kill_worker
@@ -237,7 +181,7 @@ async def test_killed_workers_and_a_killed_redis_deliver_all_they_have_acknowled
                     await asyncio.gather(*strikes)
                     await asyncio.to_thread(until, lambda: len(worker_pids(server)) == WORKERS)
                     await until_served(server)
-                letters = await all_ended(server.port, story, receivers)
+                letters = await all_ended(server.port, story.acknowledged, receivers)
         except BaseException:
             server._process.kill()
             server.bury()
@@ -269,44 +213,3 @@ def assert_in_order(story: Story, receiver: Receiver) -> None:
     for sequence in story.sequences:
         came = [number for number in sequence if number in place]
         assert came == sorted(came, key=place.__getitem__)
-
-
-def strike(server: Victim, chance: random.Random) -> None:
-    asyncio.get_running_loop().call_later(chance.random() * 0.02, server.kill)
-
-
-async def subscribe(port: int, receivers: Sequence[Receiver]) -> None:
-    connection = Connection(port)
-    for each in receivers:
-        options = {"_retry_policy": POLICY, "_dead_letter_queue": "dead", "ordered": each.ordered}
-        document = {"subscriber": each.url, "ttl": 86400, "options": options}
-        answer = await connection.call(PROJECT, "POST", "/v2/queues/q/subscriptions", document)
-        assert answer.status == 201, answer
-    connection.close()
-
-
-async def all_ended(port: int, story: Story, receivers: Sequence[Receiver]) -> dict[str, Counter[int]]:
-    """The numbers of dead letters by subscriber, once each delivery has ended in one way or the other."""
-    connection = Connection(port)
-    letters: dict[str, Counter[int]] = {}
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            letters = {each.url: Counter() for each in receivers}
-            async for letter in dead_letters(connection):
-                letters[letter["subscriber"]][letter["notification"]["body"]["number"]] += 1
-            if all(story.acknowledged <= set(each.taken) | set(letters[each.url]) for each in receivers):
-                connection.close()
-                return letters
-            await asyncio.sleep(0.2)  # nothing tells when a dead server's leases have lapsed
-
-
-async def dead_letters(connection: Connection) -> AsyncIterator[dict[str, Any]]:
-    path = "/v2/queues/dead/messages?echo=true&limit=100"
-    while True:
-        answer: Answer = await connection.call(PROJECT, "GET", path)
-        assert answer.status == 200, answer
-        if not answer.document["messages"]:
-            return
-        for message in answer.document["messages"]:
-            yield message["body"]
-        path = answer.document["links"][0]["href"]

@@ -30,6 +30,12 @@ class Authority:
 
     def server_context(self, name: str, *, expired: bool = False) -> ssl.SSLContext:
         """What a server presents as `name`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server_file(name, expired=expired))
+        return context
+
+    def server_file(self, name: str, *, expired: bool = False) -> Path:
+        """The same as a file in PEM, with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         age = 30 * DAY if expired else timedelta()
         certificate = self._certificate(name, key, "intermediate", self._key, age=age)
@@ -38,9 +44,7 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         file.write_bytes(_pem(certificate) + _pem(self._chain) + secret)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
 
     @staticmethod
     def _certificate(

@@ -90,10 +90,13 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(
-    *answers: bytes, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None
+    *answers: bytes,
+    behaviour: Behaviour | None = None,
+    tls: ssl.SSLContext | None = None,
+    at: tuple[str, int] = ("127.0.0.1", 0),
 ) -> AsyncIterator[Receiver]:
     receiver = Receiver(answers or (OK,), behaviour)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(receiver.serve, *at, ssl=tls)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

@@ -1,11 +1,10 @@
-"""Mail, against a real SMTP server and a real program."""
+"""Mail, against a real SMTP server and a real program, each a process of its own."""
 
 import asyncio
 import os
 import ssl
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from mail_server import Mailbox, MailServer, running
+from smtp_server import Rule, Stage
 
 from sukkal.errors import Invalid
 from sukkal.notify.deliverer import Outcome, Result
@@ -25,53 +25,16 @@ from .parcels import NOTICE, parcel
 URI = "mailto:ops@example.org"
 
 
-class Mailbox:
-    """What a server of the tests does with mail: keep it, or answer as told."""
-
-    def __init__(self) -> None:
-        self.kept: list[tuple[str, list[str], bytes]] = []
-        self.answers: dict[str, str] = {}  # by command
-        self.tls = False
-
-    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
-        envelope.mail_from = address
-        return self.answers.get("MAIL", "250 OK")
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
-        envelope.rcpt_tos.append(address)
-        return self.answers.get("RCPT", "250 OK")
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        if "DATA" in self.answers:
-            return self.answers["DATA"]
-        self.tls = session.ssl is not None
-        self.kept.append((envelope.mail_from, envelope.rcpt_tos, envelope.content))
-        return "250 OK"
-
-    def only(self) -> EmailMessage:
-        ((_, _, content),) = self.kept
-        return parsed(content)
-
-
 def parsed(content: bytes) -> EmailMessage:
     mail = message_from_bytes(content, policy=policy.default)
     assert isinstance(mail, EmailMessage)
     return mail
 
 
-@asynccontextmanager
-async def mail_server(
-    *, tls: ssl.SSLContext | None = None, **options: Any
-) -> AsyncIterator[tuple[Mailbox, int]]:
-    mailbox = Mailbox()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: SMTP(mailbox, hostname="mail.example", loop=loop, **options), "127.0.0.1", 0, ssl=tls
-    )
-    try:
-        yield mailbox, server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+@pytest.fixture(scope="module")
+def mails(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailServer]:
+    with running(tmp_path_factory.mktemp("mails")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +46,23 @@ def plain(port: int) -> Mail:
     return Mail(Smtp("127.0.0.1", port, tls="none"))
 
 
-async def sent(uri: str = URI, *notices: bytes, **options: Any) -> EmailMessage:
-    async with mail_server() as (mailbox, port):
-        outcome = await plain(port).deliver(parcel(uri, *notices, **options))
+async def sent(mails: MailServer, uri: str, *notices: bytes, **options: Any) -> EmailMessage:
+    with mails.mailbox() as mailbox:
+        outcome = await plain(mailbox.port).deliver(parcel(uri, *notices, **options))
         assert outcome == Outcome(Result.DELIVERED)
-    return mailbox.only()
+    return only(mailbox)
+
+
+def only(mailbox: Mailbox) -> EmailMessage:
+    (mail,) = mailbox.kept
+    return parsed(mail.content)
 
 
 # --- what is sent ----------------------------------------------------------------------------------------
 
 
-async def test_notice_is_the_text_of_the_mail() -> None:
-    mail = await sent("mailto:ops@example.org?subject=Alert%20me", **{"from": "Us <us@example.org>"})
+async def test_notice_is_the_text_of_the_mail(mails: MailServer) -> None:
+    mail = await sent(mails, "mailto:ops@example.org?subject=Alert%20me", **{"from": "Us <us@example.org>"})
     assert (mail["To"], mail["From"], mail["Subject"]) == (
         "ops@example.org",
         "Us <us@example.org>",
@@ -106,12 +74,12 @@ async def test_notice_is_the_text_of_the_mail() -> None:
     assert mail["Auto-Submitted"] == "auto-generated"
 
 
-async def test_envelope_names_recipient_and_sender() -> None:
-    async with mail_server() as (mailbox, port):
-        await plain(port).deliver(parcel(URI, **{"from": "Us <us@example.org>"}))
-        await plain(port).deliver(parcel(URI))
-        await plain(port).deliver(parcel(URI, **{"from": "nobody in particular"}))
-    envelopes = [(sender, recipients) for sender, recipients, _ in mailbox.kept]
+async def test_envelope_names_recipient_and_sender(mails: MailServer) -> None:
+    with mails.mailbox() as mailbox:
+        await plain(mailbox.port).deliver(parcel(URI, **{"from": "Us <us@example.org>"}))
+        await plain(mailbox.port).deliver(parcel(URI))
+        await plain(mailbox.port).deliver(parcel(URI, **{"from": "nobody in particular"}))
+    envelopes = [(mail.sender, mail.recipients) for mail in mailbox.kept]
     assert envelopes == [(sender, ["ops@example.org"]) for sender in ("us@example.org", "<>", "<>")]
 
 
@@ -128,33 +96,33 @@ async def test_envelope_names_recipient_and_sender() -> None:
     ],
 )
 async def test_subject_is_that_of_the_uri_or_else_of_the_options(
-    query: str, option: Any, subject: str | None
+    mails: MailServer, query: str, option: Any, subject: str | None
 ) -> None:
-    mail = await sent(URI + query, subject=option)
+    mail = await sent(mails, URI + query, subject=option)
     assert mail["Subject"] == subject
     assert mail["Cc"] is None
 
 
-async def test_text_comes_as_it_is_however_long_and_in_whatever_letters() -> None:
+async def test_text_comes_as_it_is_however_long_and_in_whatever_letters(mails: MailServer) -> None:
     notice = msgspec.json.encode({"body": "ü" * 5000 + "\r\n.\r\nQUIT " + "x" * 5000})
-    mail = await sent(URI, notice)
+    mail = await sent(mails, URI, notice)
     assert mail.get_content().strip() == notice.decode()
 
 
-async def test_several_notices_are_one_array() -> None:
-    mail = await sent(URI, b'{"a":1}', b'{"b":2}')
+async def test_several_notices_are_one_array(mails: MailServer) -> None:
+    mail = await sent(mails, URI, b'{"a":1}', b'{"b":2}')
     assert msgspec.json.decode(mail.get_content()) == [{"a": 1}, {"b": 2}]
 
 
-async def test_mail_of_the_services_own_is_sent_as_it_says() -> None:
+async def test_mail_of_the_services_own_is_sent_as_it_says(mails: MailServer) -> None:
     letter = msgspec.json.encode(
         {"Subject": "Confirm", "From": "Us <us@example.org>", "Body": "Follow\nthe link"}
     )
-    mail = await sent("mailto:ops@example.org?subject=Alert", letter, **{"from": "x@example.org"})
+    mail = await sent(mails, "mailto:ops@example.org?subject=Alert", letter, **{"from": "x@example.org"})
     assert (mail["Subject"], mail["From"]) == ("Confirm", "Us <us@example.org>")
     assert mail.get_content().splitlines() == ["Follow", "the link"]
     forged = b'{"ttl":60,"body":{},"Subject":"Confirm","From":"us","Body":"x"}'
-    assert (await sent(URI, forged))["Subject"] is None
+    assert (await sent(mails, URI, forged))["Subject"] is None
 
 
 # --- what must not be --------------------------------------------------------------------------------------
@@ -198,9 +166,9 @@ async def test_uri_that_is_no_plain_address_is_refused(uri: str) -> None:
     "text", ["x\r\nBcc: x@y.org", "x\nBcc: x@y.org", "x\r", "x\0", "x\x85y", "x\ud800", "x" * 1000]
 )
 @pytest.mark.parametrize("option", ["subject", "from"])
-async def test_options_cannot_add_headers(option: str, text: str) -> None:
-    async with mail_server() as (mailbox, port):
-        outcome = await plain(port).deliver(parcel(URI, **{option: text}))
+async def test_options_cannot_add_headers(mails: MailServer, option: str, text: str) -> None:
+    with mails.mailbox() as mailbox:
+        outcome = await plain(mailbox.port).deliver(parcel(URI, **{option: text}))
     assert outcome.result is Result.FAILED
     assert not mailbox.kept
 
@@ -208,21 +176,22 @@ async def test_options_cannot_add_headers(option: str, text: str) -> None:
 # --- the server --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
 @pytest.mark.parametrize(
     ("code", "result"), [(550, Result.FAILED), (554, Result.FAILED), (451, Result.RETRY)]
 )
-async def test_refusal_is_for_good_or_for_now(command: str, code: int, result: Result) -> None:
-    async with mail_server() as (mailbox, port):
-        mailbox.answers[command] = f"{code} not this one"
-        outcome = await plain(port).deliver(parcel(URI))
+async def test_refusal_is_for_good_or_for_now(
+    mails: MailServer, stage: Stage, code: int, result: Result
+) -> None:
+    with mails.mailbox(Rule(stage, f"{code} not this one")) as mailbox:
+        outcome = await plain(mailbox.port).deliver(parcel(URI))
     assert outcome == Outcome(result, f"the mail server said {code} not this one", reached=True)
 
 
-async def test_server_that_is_not_there_is_tried_again() -> None:
-    async with mail_server() as (_, port):
+async def test_server_that_is_not_there_is_tried_again(mails: MailServer) -> None:
+    with mails.mailbox() as mailbox:
         pass
-    assert (await plain(port).deliver(parcel(URI))).result is Result.RETRY
+    assert (await plain(mailbox.port).deliver(parcel(URI))).result is Result.RETRY
 
 
 @pytest.mark.parametrize("greeting", [b"", b"554 go away\r\n", b"\xff\xfe\r\n", b"HTTP/1.1 400 Bad\r\n\r\n"])
@@ -251,38 +220,26 @@ async def test_server_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     assert outcome.result is Result.RETRY
 
 
-def accepts(name: str, secret: str) -> Callable[..., AuthResult]:
-    def check(server: Any, session: Any, envelope: Any, mechanism: str, given: LoginPassword) -> AuthResult:
-        right = (given.login, given.password) == (name.encode(), secret.encode())
-        return AuthResult(success=right, handled=right)
-
-    return check
-
-
-@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")  # see below
 @pytest.mark.parametrize("way", ["tls", "starttls"])
-async def test_mail_goes_over_tls_with_user_and_password(authority: Authority, way: Any) -> None:
-    presented = authority.server_context("localhost")
+async def test_mail_goes_over_tls_with_user_and_password(
+    mails: MailServer, authority: Authority, way: Any
+) -> None:
+    presented = str(authority.server_file("localhost"))
     trusted = ssl.create_default_context(cafile=str(authority.file))
-    options: dict[str, Any] = {"authenticator": accepts("me", "secret"), "auth_required": True}
-    if way == "starttls":
-        options |= {"tls_context": presented, "require_starttls": True}
-    else:
-        options |= {"auth_require_tls": False}  # aiosmtpd does not know that the whole connection is TLS
-    async with mail_server(tls=presented if way == "tls" else None, **options) as (mailbox, port):
-        smtp = Smtp("localhost", port, tls=way, context=trusted, user="me", password="secret")
+    with mails.mailbox(tls=way, certificate=presented, login=("me", "secret")) as mailbox:
+        smtp = Smtp("localhost", mailbox.port, tls=way, context=trusted, user="me", password="secret")
         assert await Mail(smtp).deliver(parcel(URI)) == Outcome(Result.DELIVERED)
-        assert mailbox.only()["To"] == "ops@example.org"
-        wrong = Smtp("localhost", port, tls=way, context=trusted, user="me", password="guess")
+        assert only(mailbox)["To"] == "ops@example.org"
+        wrong = Smtp("localhost", mailbox.port, tls=way, context=trusted, user="me", password="guess")
         assert (await Mail(wrong).deliver(parcel(URI))).result is Result.RETRY
-        untrusting = Smtp("localhost", port, tls=way, user="me", password="secret")
+        untrusting = Smtp("localhost", mailbox.port, tls=way, user="me", password="secret")
         assert (await Mail(untrusting).deliver(parcel(URI))).result is Result.RETRY
-    assert len(mailbox.kept) == 1
+    assert [mail.tls for mail in mailbox.kept] == [True]
 
 
-async def test_server_without_tls_gets_no_mail_where_tls_is_asked_for() -> None:
-    async with mail_server() as (mailbox, port):
-        outcome = await Mail(Smtp("127.0.0.1", port, tls="starttls")).deliver(parcel(URI))
+async def test_server_without_tls_gets_no_mail_where_tls_is_asked_for(mails: MailServer) -> None:
+    with mails.mailbox() as mailbox:
+        outcome = await Mail(Smtp("127.0.0.1", mailbox.port, tls="starttls")).deliver(parcel(URI))
     assert outcome.result is Result.RETRY
     assert not mailbox.kept
 
