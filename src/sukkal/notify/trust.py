@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.context import Credentials
+from sukkal.core.subscribing.rules import TRUST
 from sukkal.errors import Forbidden, Invalid, Unavailable
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.sender import USER_AGENT
 from sukkal.notify.webhook import Webhook
 
 PREFIX = "trust+"
-TRUST = "trust_id"  # option of a subscription
 TOKENS = 10_000  # kept
 EARLY = 60.0  # seconds before its end that a token is no longer used
 LARGEST_ANSWER = 1024 * 1024  # bytes of the identity service's; its catalogue is long

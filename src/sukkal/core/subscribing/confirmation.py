@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.signing import Signer, written
-from sukkal.core.subscribing.rules import INSIDE
+from sukkal.core.subscribing.rules import is_inside
 from sukkal.model import QueueKey, Subscription
 from sukkal.wire import links
 
@@ -72,8 +72,8 @@ class Confirmation:
 
     def _concerns(self, subscription: Subscription) -> bool:
         """Whether the subscriber is somebody to ask; a queue is its own project's."""
-        scheme = subscription.subscriber.partition(":")[0].lower()
-        return self._terms.required and not subscription.connection and scheme not in INSIDE
+        outside = not subscription.connection and not is_inside(subscription.subscriber)
+        return self._terms.required and outside
 
     async def ask(self, key: QueueKey, subscription: Subscription, now: float) -> None:
         """Ask a new subscriber whether it wants to be told."""

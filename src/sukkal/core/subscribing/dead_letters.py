@@ -9,7 +9,7 @@ from sukkal.core.messages import Messages
 from sukkal.core.subscribing.deliveries import Deliveries, Parked
 from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients
 from sukkal.core.subscribing.rules import wants_series
-from sukkal.errors import NotFound
+from sukkal.errors import Forbidden, NotFound
 from sukkal.model import UNCLAIMED, Message, QueueKey, View
 from sukkal.stores.contract import Messages as Store
 
@@ -35,6 +35,11 @@ class DeadLetters:
         Looks at a bounded number of letters, and answers where to go on. Those that somebody has claimed are
         left alone. A crash on the way may have delivered what is still there; it loses none.
         """
+        if ctx.signed:
+            raise Forbidden(
+                "A pre-signed URL gives leave for one queue, and replaying takes messages out of another. "
+                "Ask who signed it to replay them."
+            )
         key, now = QueueKey(ctx.project, request.queue), ctx.now
         subscription = await self._recipients.find(key, request.subscription_id, now=now)
         if subscription is None:

@@ -17,6 +17,7 @@ INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and 
 ORDERED = "ordered"  # options
 BATCH = "batch"
 FILTER = "filter"
+TRUST = "trust_id"
 MOST_BATCHED = 100  # notifications in one delivery
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
@@ -35,6 +36,11 @@ class Entrust(Protocol):
         credentials, Forbidden when they do not suffice, Unavailable when nobody can tell now.
         """
         ...
+
+
+def is_inside(subscriber: str) -> bool:
+    """Whether a subscriber leads nowhere but into the same project."""
+    return subscriber.partition(":")[0].lower() in INSIDE
 
 
 def wants_order(subscription: Subscription) -> bool:

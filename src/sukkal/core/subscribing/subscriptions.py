@@ -28,6 +28,7 @@ from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
 from sukkal.core.ids import minted
 from sukkal.core.notifier import Hear, Listener, Notifier
+from sukkal.core.subscribing import leave
 from sukkal.core.subscribing.confirmation import Confirmation
 from sukkal.core.subscribing.deliveries import new_note
 from sukkal.core.subscribing.rules import Entrust, Rules, wants_order
@@ -123,6 +124,7 @@ class Subscriptions:
             created=ctx.now,
             connection=connection is not None,
         )
+        leave.check(ctx, subscription)
         if self._wants_trust(subscription) and not await self._is_there(key, subscription, now=ctx.now):
             subscription = await self._entrusted(subscription, ctx)
         if self._catalog.cached(key, ctx.now) is None:
@@ -246,12 +248,14 @@ class Subscriptions:
             changes["created"] = ctx.now
 
         def changed(before: Subscription) -> Subscription:
-            if changes.get("subscriber", before.subscriber) == before.subscriber:
-                return replace(before, **changes)
-            return replace(before, **changes, confirmed=False, connection=False, gone=None)
+            after = replace(before, **changes)
+            if after.subscriber != before.subscriber:
+                after = replace(after, confirmed=False, connection=False, gone=None)
+            leave.check_change(ctx, before, after)
+            return after
 
         if self._entrusts and not changes.keys().isdisjoint(("subscriber", "options")):
-            wanted = changed(await self.get(ctx, r.GetSubscription(queue=key.name, subscription_id=id_)))
+            wanted = changed(await self._get(ctx, key, id_))
             if self._wants_trust(wanted):
                 changes["options"] = (await self._entrusted(wanted, ctx)).options
         try:
@@ -312,10 +316,14 @@ class Subscriptions:
         self._limits.check_subscription_limit(limit)
         _, records = _shelves(QueueKey(ctx.project, request.queue))
         documents = await self._documents.scan(records, after=request.marker or "", limit=limit, now=ctx.now)
-        return r.SubscriptionList(subscriptions=[_read(document.value) for document in documents])
+        found = [leave.shown(ctx, _read(document.value)) for document in documents]
+        return r.SubscriptionList(subscriptions=found)
 
     async def get(self, ctx: Context, request: r.GetSubscription) -> Subscription:
-        key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        key = QueueKey(ctx.project, request.queue)
+        return leave.shown(ctx, await self._get(ctx, key, request.subscription_id))
+
+    async def _get(self, ctx: Context, key: QueueKey, id_: str) -> Subscription:
         found = await self.find(key, id_, now=ctx.now)
         if found is None:
             raise _not_found(id_)
