@@ -9,8 +9,8 @@ from sukkal.core.messages import Messages
 from sukkal.core.subscribing.deliveries import Deliveries, Parked
 from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients
 from sukkal.core.subscribing.rules import wants_series
-from sukkal.errors import Forbidden, NotFound
-from sukkal.model import UNCLAIMED, Message, QueueKey, View
+from sukkal.errors import Conflict, Forbidden, NotFound
+from sukkal.model import UNCLAIMED, Message, QueueKey, Subscription, View
 from sukkal.stores.contract import Messages as Store
 
 READ_AT_ONCE = 100  # dead letters
@@ -33,7 +33,8 @@ class DeadLetters:
         """Record anew the failed deliveries of one subscription, and take away their dead letters.
 
         Looks at a bounded number of letters, and answers where to go on. Those that somebody has claimed are
-        left alone. A crash on the way may have delivered what is still there; it loses none.
+        left alone. A crash on the way may have delivered what is still there; it loses none. Raises Conflict
+        when nothing would be delivered to the subscription.
         """
         if ctx.signed:
             raise Forbidden(
@@ -44,6 +45,7 @@ class DeadLetters:
         subscription = await self._recipients.find(key, request.subscription_id, now=now)
         if subscription is None:
             raise NotFound(f"Subscription {request.subscription_id} does not exist")
+        self._check_receives(subscription)
         letters = await self._recipients.dead_letter_queue(key, subscription, now=now)
         if letters is None:
             return r.Replayed(replayed=0)
@@ -69,6 +71,19 @@ class DeadLetters:
                 ids = [id_ for id_, _ in again]
                 replayed += len(await self._store.delete(letters, ids, holder=UNCLAIMED, now=now))
         return r.Replayed(replayed=replayed, marker=marker)
+
+    def _check_receives(self, subscription: Subscription) -> None:
+        """Raise Conflict when what is recorded for it would not be brought to it."""
+        if subscription.gone is not None:
+            raise Conflict(
+                f"Subscription {subscription.id} is disabled, since its receiver answered that it is gone: "
+                "nothing is delivered to it. Subscribe the same URI again first; the dead letters stay."
+            )
+        if self._recipients.awaited(subscription):
+            raise Conflict(
+                f"Subscription {subscription.id} is not confirmed: nothing is delivered to it. "
+                "Have the subscriber confirm it first; the dead letters stay."
+            )
 
     def _parked(self, key: QueueKey, subscription: str, letter: Message, now: float) -> Parked | None:
         """The delivery that a dead letter tells of, if it is one to that subscription."""
