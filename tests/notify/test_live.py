@@ -106,10 +106,9 @@ async def test_nothing_inside_can_be_subscribed_unless_it_is_allowed(
     server = start_server("--store", "memory:")
     caller = Caller(server.host, server.port, project=project)
     async with receiving() as receiver:
-        for subscriber in (receiver.url, f"http://2130706433:{receiver.port}/", "http://[::ffff:7f00:1]/"):
-            assert await subscribe(caller, "orders", subscriber) == 400
+        for host in ("127.0.0.1", "2130706433", "[::ffff:7f00:1]", "localhost", "any.LocalHost."):
+            assert await subscribe(caller, "orders", f"http://{host}:{receiver.port}/") == 400
         assert await subscribe(caller, "orders", "http://trigger.me", signing_keys=["whsec_short"]) == 400
-        assert await subscribe(caller, "orders", f"http://localhost:{receiver.port}/") == 201
         await post(caller, "orders", "x")
         await post(caller, "orders", "y")
     caller.close()
@@ -153,7 +152,12 @@ async def test_refused_mail_and_names_that_lead_inside_leave_one_dead_letter_for
     refused, taken = list(range(6)), list(range(6, 12))
     async with mail_server() as (mailbox, port), receiving() as inside:
         server = start_server(
-            "--store", "memory:", smtp_mode="self_local", smtp_port=str(port), smtp_tls="none"
+            "--store",
+            "memory:",
+            smtp_mode="self_local",
+            smtp_port=str(port),
+            smtp_tls="none",
+            webhook_allow="::1",  # so localhost can be subscribed, and not be reached by its other address
         )
         caller = Caller(server.host, server.port, project=project)
         for subscriber in ("mailto:ops@example.org", f"http://localhost:{inside.port}/"):
