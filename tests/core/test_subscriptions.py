@@ -165,6 +165,17 @@ async def test_what_cannot_be_subscribed_is_told_and_nothing_is_made(
         assert text in fault.value.message
 
 
+async def test_uris_may_be_long_and_have_an_end(world: World) -> None:
+    longest = f"{HOOK}?".ljust(4096, "x")
+    id_ = await subscribe(world, longest)
+    assert (await found(world, id_)).subscriber == longest
+    for longer in (f"{longest}x", f"{HOOK}?{'é' * 2048}"):
+        with pytest.raises(Invalid, match="at most 4096 bytes"):
+            await subscribe(world, longer)
+        with pytest.raises(Invalid, match="at most 4096 bytes"):
+            await update(world, id_, {"subscriber": longer})
+
+
 async def test_thousands_of_years_are_allowed(world: World) -> None:
     id_ = await subscribe(world, ttl=220367260800)
     assert (await found(world, id_)).ttl == 220367260800

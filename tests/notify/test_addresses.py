@@ -192,6 +192,14 @@ def test_refusals_say_which_setting_would_allow_it() -> None:
         targets().read("http://example.org:25/")
 
 
+def test_name_of_a_host_has_an_end() -> None:
+    longest = ".".join(["a" * 62] * 4) + "bb"
+    for host in (longest, f"{longest}."):
+        assert targets().read(f"http://{host}/").host == f"{host}:80"
+    with pytest.raises(Invalid, match="at most 253 characters"):
+        targets().read(f"http://{longest}b/")
+
+
 def test_operator_may_choose_the_ports() -> None:
     assert targets(ports=("443", "8000-8010")).read("http://example.org:8005/")
     assert targets(ports=()).read("http://example.org:25/")

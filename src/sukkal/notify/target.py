@@ -9,6 +9,7 @@ from msgspec import Struct
 from yarl import URL
 
 from sukkal.errors import Invalid
+from sukkal.limits import MAX_HOST
 from sukkal.notify.addresses import Address, Addresses, OddAddress, literal
 
 DEFAULT_PORTS = ("80", "443", "1024-65535")  # of those below 1024, none that speaks something else
@@ -67,6 +68,8 @@ class Targets:
             raise Invalid("The subscriber must be an http or https URI.")
         if not host or not port or not _HOST.fullmatch(host):
             raise Invalid("The subscriber names no host.")
+        if len(host.removesuffix(".")) > MAX_HOST:
+            raise Invalid(f"The name of the subscriber's host may have at most {MAX_HOST} characters.")
         if port not in self._ports:
             raise Invalid(
                 f"The subscriber's port {port} is not one that this service connects to. Use another, or ask "

@@ -10,7 +10,7 @@ from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_
 from sukkal.core.context import Credentials
 from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
-from sukkal.limits import Limits, is_name
+from sukkal.limits import MAX_SUBSCRIBER, Limits, is_name
 from sukkal.model import Subscription
 
 INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and need no leave
@@ -86,6 +86,8 @@ class Rules:
         """The URI of somebody who can be subscribed."""
         if not isinstance(subscriber, str):
             raise Invalid("Subscriber must be a URI.")
+        if len(subscriber.encode("utf-8", "surrogatepass")) > MAX_SUBSCRIBER:
+            raise Invalid(f"The subscriber may have at most {MAX_SUBSCRIBER} bytes.")
         try:
             scheme = urlsplit(subscriber).scheme
         except ValueError:
