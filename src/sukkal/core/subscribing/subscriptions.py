@@ -220,6 +220,21 @@ class Subscriptions:
                 if there is None and id_ not in self._half_written and now < minted(id_) + RECORDING:
                     raise StoreUnavailable("a subscription of the same subscriber is being recorded")
 
+    async def _free_name(self, names: Shelf, subscription: Subscription, *, now: float) -> None:
+        """Write that the subscriber has this subscription no more, unless it has another by now.
+
+        What is written ends at once, by any clock: a deletion could not tell whose name it meets.
+        """
+        name = _digest(subscription.subscriber)
+        while (taken := await self._documents.get(names, name, now=now)) is not None:
+            if taken.value.decode() != subscription.id:
+                return
+            freed = await self._documents.put(
+                names, name, taken.value, expect=taken.version, now=now, expires=0.0
+            )
+            if freed is not None:
+                return
+
     async def _put(
         self, key: QueueKey, subscription: Subscription, version: int, *, now: float
     ) -> int | None:
@@ -306,7 +321,7 @@ class Subscriptions:
                 if await self._put(key, after, document.version, now=now) is not None:
                     break
             if moved:
-                await self._documents.delete(names, _digest(before.subscriber))
+                await self._free_name(names, before, now=now)
         return before, after
 
     async def page(self, ctx: Context, request: r.ListSubscriptions) -> r.SubscriptionList:
@@ -398,12 +413,13 @@ class Subscriptions:
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        subscriber = _read(document.value).subscriber
-        if owner not in (None, subscriber):  # it was handed over to another
+        subscription = _read(document.value)
+        if owner not in (None, subscription.subscriber):  # it was handed over to another
             return
-        name = _digest(subscriber)
         # Together, so that a store that groups its writes takes them in one step, in this order.
-        await asyncio.gather(self._documents.delete(records, id_), self._documents.delete(names, name))
+        await asyncio.gather(
+            self._documents.delete(records, id_), self._free_name(names, subscription, now=now)
+        )
 
 
 def _not_found(id_: str) -> NotFound:
