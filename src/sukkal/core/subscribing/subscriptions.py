@@ -118,7 +118,7 @@ class Subscriptions:
         subscription = Subscription(
             id=self._new_id(ctx.now),
             source=key.title,
-            subscriber=connection.uri if connection else rules.check_subscriber(request.subscriber),
+            subscriber=connection.uri if connection else rules.check_subscriber(request.subscriber, key),
             options=rules.check_options(request.options or {}),
             ttl=rules.check_ttl(ttl, ctx.now),
             created=ctx.now,
@@ -254,9 +254,9 @@ class Subscriptions:
         What the caller entrusted lasts as long as the subscription was to last then. New options without
         it have it given anew.
         """
-        changes = msgspec.structs.asdict(self._rules.changes(request.document, ctx.now))
-        changes = {name: value for name, value in changes.items() if value is not UNSET}
         key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        changes = msgspec.structs.asdict(self._rules.changes(request.document, key, ctx.now))
+        changes = {name: value for name, value in changes.items() if value is not UNSET}
         if not changes:
             raise Invalid(f"Subscription {id_} could not be updated.", title="Unable to update subscription")
         if "ttl" in changes:
