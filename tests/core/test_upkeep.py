@@ -226,6 +226,54 @@ async def test_other_options_change_nothing_for_it(here: Process, elsewhere: Pro
     assert listening(here) == before
 
 
+async def test_filter_set_by_another_process_counts_from_then_on(
+    here: Process, elsewhere: Process, socket: Socket
+) -> None:
+    id_ = await subscribed(socket, options={"filter": {"x": ["y"]}})
+    await elsewhere.post("orders", {"x": "y"}, {"x": "n"}, "no object")
+    await update(elsewhere, id_, options={"filter": {"x": ["n"]}})
+    await others_go_on()
+    await here.post("orders", {"x": "y"}, {"x": "n"})
+    await update(here, id_, options={})
+    await here.post("orders", 1)
+    assert socket.heard == ['{"x":"y"}', '{"x":"n"}', "1"]
+
+
+async def test_filter_is_compiled_when_it_changes_and_not_when_the_ttl_does(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared
+) -> None:
+    compiled = []
+    here = shared.process()
+    compile_filter = here.service.subscriptions._notifier._compile_filter
+    assert compile_filter is not None
+
+    def counted(given: Any) -> Any:
+        compiled.append(given)
+        return compile_filter(given)
+
+    monkeypatch.setattr(here.service.subscriptions._notifier, "_compile_filter", counted)
+    id_ = await subscribed(here.connect("socket"), options={"filter": {"x": [1]}})
+    await update(here, id_, ttl=90)
+    await update(here, id_, options={"filter": {"x": [True]}})
+    await update(here, id_, options={})
+    assert compiled == [{"x": [1]}, {"x": [True]}]
+
+
+async def test_filter_of_another_release_lets_everything_through(
+    here: Process, shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    id_ = await subscribed(socket := here.connect("socket"))
+    shelf = Shelf("subscription/orders", PROJECT)
+    there = await shared.stage.documents.get(shelf, id_, now=here.now)
+    newer = there.value.replace(b'"options":{}', b'"options":{"filter":{"x":[{"like":"y"}]}}')
+    await shared.stage.documents.put(shelf, id_, newer, expect=None, now=here.now)
+    here.service.subscriptions._notifier.changed(QueueKey(PROJECT, "orders"), id_)
+    await others_go_on()
+    await here.post("orders", 1)
+    assert socket.heard == ["1"]
+    assert "everything matches it" in caplog.text
+
+
 # --- faults --------------------------------------------------------------------------------------------
 
 

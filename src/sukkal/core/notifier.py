@@ -12,19 +12,25 @@ number: so one record is read again, however many listen, and that only where th
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
 from sukkal.core.ids import number_of, numbered
-from sukkal.model import Message, Notice, QueueKey
+from sukkal.core.subscribing.rules import FILTER
+from sukkal.errors import Invalid
+from sukkal.model import Message, Notice, QueueKey, Subscription
 from sukkal.stores.contract import Waker
 from sukkal.tally import Figures
+from sukkal.wire.bodies import as_json
 
 log = logging.getLogger(__name__)
 
 Hear = Callable[[Notice], None]
+Matches = Callable[[bytes], bool]  # a body as JSON → whether a listener hears of the message
 
 
 class Listener(Struct, frozen=True):
@@ -32,6 +38,8 @@ class Listener(Struct, frozen=True):
 
     hear: Hear
     expires: float  # s since epoch; deaf from then on
+    filter: bytes = b""  # as JSON; empty when there is none
+    matches: Matches | None = None  # what the filter comes to
 
 
 class Notifier:
@@ -44,19 +52,26 @@ class Notifier:
         opened: Callable[[list[Message]], list[Message]],
         figures: Figures,
         carrier: Carrier | None = None,
+        *,
+        compile_filter: Callable[[Any], Matches] | None = None,
     ) -> None:
-        """`opened` gives messages their bodies as they were sent."""
+        """`opened` gives messages their bodies as they were sent. `compile_filter` raises Invalid."""
         self._waker = waker
         self.clock = clock
         self._opened = opened
         self._figures = figures
+        self._compile_filter = compile_filter
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}  # by queue, by subscription
         self._queues: dict[QueueKey, QueueKey] = {}  # the same queues, by the keys of their subscriptions
         waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
-    async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
-        """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""
-        self._listeners.setdefault(key, {})[id_] = listener
+    async def listen(self, key: QueueKey, subscription: Subscription, hear: Hear) -> None:
+        """Let it hear of what is stored from now on, as far as the subscription wants it.
+
+        Raises StoreUnavailable; then it hears nothing.
+        """
+        id_ = subscription.id
+        self._listeners.setdefault(key, {})[id_] = self._as_recorded(Listener(hear, 0.0), subscription)
         self._queues[_subscriptions(key)] = key
         try:
             await self._waker.follow(key)
@@ -69,11 +84,26 @@ class Notifier:
                 self._hang_up(key)
         self.doubted(key, id_)  # nobody has heard what was told of it before
 
-    def renew(self, key: QueueKey, id_: str, expires: float) -> None:
-        """Let one who listens do so until then; nothing happens when it does not."""
-        listener = self._listeners.get(key, {}).get(id_)
+    def renew(self, key: QueueKey, subscription: Subscription) -> None:
+        """Let one who listens do so as the subscription says; nothing happens when it does not listen."""
+        listener = self._listeners.get(key, {}).get(subscription.id)
         if listener is not None:
-            self._listeners[key][id_] = Listener(listener.hear, expires)
+            self._listeners[key][subscription.id] = self._as_recorded(listener, subscription)
+
+    def _as_recorded(self, listener: Listener, subscription: Subscription) -> Listener:
+        given = subscription.options.get(FILTER)
+        filter_ = msgspec.json.encode(given) if given else b""
+        matches = listener.matches if filter_ == listener.filter else self._compiled(given)
+        return Listener(listener.hear, subscription.expires, filter_, matches)
+
+    def _compiled(self, given: Any) -> Matches | None:
+        if not given or self._compile_filter is None:
+            return None
+        try:
+            return self._compile_filter(given)
+        except Invalid as exc:  # it was checked when it came, maybe by a release that took more
+            log.warning("a listener's filter cannot be used, everything matches it: %s", exc)
+            return None
 
     def forget(self, key: QueueKey, id_: str) -> None:
         """Let this one hear nothing more; it may have gone already."""
@@ -120,6 +150,8 @@ class Notifier:
                 self.doubted(key, id_)  # another process may have renewed it a moment ago
                 continue
             try:
+                if listener.matches is not None and not listener.matches(as_json(message.body)):
+                    continue
                 listener.hear(notice)
                 self._figures.notified += 1
             except Exception:  # a listener's fault is not the poster's, nor other listeners'

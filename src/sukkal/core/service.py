@@ -114,7 +114,7 @@ class Service:
             delete_with_claim_id=delete_with_claim_id,
             carrier=carrier,
         )
-        notifier = Notifier(waker, clock, messages.opened, figures, carrier)
+        notifier = Notifier(waker, clock, messages.opened, figures, carrier, compile_filter=compile_filter)
         waiting.hand_on(notifier.heard)
         self.signer = signer = signer or Signer(None)
         rules = Rules(

@@ -27,7 +27,7 @@ from sukkal import requests as r
 from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
 from sukkal.core.ids import minted
-from sukkal.core.notifier import Hear, Listener, Notifier
+from sukkal.core.notifier import Hear, Notifier
 from sukkal.core.subscribing import leave
 from sukkal.core.subscribing.confirmation import Confirmation
 from sukkal.core.subscribing.deliveries import new_note
@@ -168,8 +168,7 @@ class Subscriptions:
         self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
         connection.subscriptions[key] = subscription.id
         try:
-            listener = Listener(connection.hear, subscription.expires)
-            await self._notifier.listen(key, subscription.id, listener)
+            await self._notifier.listen(key, subscription, connection.hear)
         except StoreUnavailable:
             await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
             raise
@@ -280,7 +279,7 @@ class Subscriptions:
         if not after.connection:
             await self._mark(key, after, now=ctx.now)
         if after.subscriber == before.subscriber:
-            self._notifier.renew(key, id_, after.expires)
+            self._notifier.renew(key, after)
             return after
         if before.connection:
             self._notifier.forget(key, id_)
