@@ -12,6 +12,7 @@ from .world import PROJECT, Stage, World
 
 HOOK = "http://hooks.example/in"
 OTHER = "http://hooks.example/other"
+CHANGES_NOTHING = "The body changes nothing: give at least one of subscriber, ttl and options."
 
 
 @pytest.fixture
@@ -295,8 +296,8 @@ async def test_subscriber_of_another_subscription_cannot_be_taken(world: World) 
 @pytest.mark.parametrize(
     ("document", "title", "text"),
     [
-        (None, "Invalid API request", "No subscription to create."),
-        ({}, "Invalid API request", "No subscription to create."),
+        (None, "Invalid API request", CHANGES_NOTHING),
+        ({}, "Invalid API request", CHANGES_NOTHING),
         ([], "Invalid API request", "Subscriptions must be a dict."),
         ([1], "Invalid API request", "Subscriptions must be a dict."),
         ({"x": 1}, "Unable to update subscription", "Subscription nowhere could not be updated."),

@@ -171,4 +171,7 @@ def check_retry_policy(policy: Any, fault: type[Invalid] = Invalid) -> None:
     if maximum < minimum:
         raise fault("minimum_delay must less than maximum_delay.")
     if maximum - minimum < SMALLEST_SPAN:
-        raise fault("invalid minimum_delay and maximum_delay.")
+        raise fault(
+            "invalid minimum_delay and maximum_delay: the maximum must be greater than the minimum by "
+            f"{SMALLEST_SPAN} seconds at least. Unless given they are 5 and 30."
+        )

@@ -136,7 +136,7 @@ class Rules:
         if isinstance(document, list):
             raise Invalid("Subscriptions must be a dict.")
         if not document:
-            raise Invalid("No subscription to create.")
+            raise Invalid("The body changes nothing: give at least one of subscriber, ttl and options.")
         asked = {name: document[name] for name in Changes.__struct_fields__ if document.get(name) is not None}
         if "subscriber" in asked:
             self.check_subscriber(asked["subscriber"], key)
