@@ -70,7 +70,7 @@ class OtherQueue:
             hops = _hops(told.body) + 1
             if hops > MOST_HOPS:
                 return Outcome(Result.FAILED, f"it came through {MOST_HOPS} queues already")
-            bodies[_id(parcel.id, number)] = notice[:-1] + b',"hops":%d}' % hops
+            bodies[_id(parcel.delivery, number)] = notice[:-1] + b',"hops":%d}' % hops
             ttl = max(ttl, told.ttl)
         try:
             await self._forward(QueueKey(parcel.project, name), bodies, ttl=ttl, now=self._now())

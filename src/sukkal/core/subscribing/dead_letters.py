@@ -7,7 +7,7 @@ from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.context import Context
 from sukkal.core.messages import Messages
 from sukkal.core.subscribing.deliveries import Deliveries, Parked
-from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients
+from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients, id_again
 from sukkal.core.subscribing.rules import wants_series
 from sukkal.errors import Conflict, Forbidden, NotFound
 from sukkal.model import UNCLAIMED, Message, QueueKey, Subscription, View
@@ -96,13 +96,13 @@ class DeadLetters:
             return None
         if failure.kind != DEAD_LETTER or failure.subscription_id != subscription:
             return None
-        text = bytes(failure.notification)
+        text, id_ = bytes(failure.notification), id_again(failure, letter.id)
         return Parked(
-            id=letter.id,
+            id=id_,
             project=key.project,
             queue=key.name,
             subscription=subscription,
             since=now,
-            text=self._cipher.seal(text, letter.id) if is_sealed(letter.body) else text,
+            text=self._cipher.seal(text, id_) if is_sealed(letter.body) else text,
             replayed=True,
         )
