@@ -83,7 +83,8 @@ notification has no key `request`:
 
 {notification}
 
-It is a frame of the kind in which the connection last subscribed. A second subscription to a queue is
+It is a frame of the kind in which the connection last subscribed. Of its `options`, `filter` counts: it tells
+[which messages](webhooks.md#filters) are sent, as for other subscribers. A second subscription to a queue is
 `409`, as is one of an outside subscriber, confirmed or not. All of a connection's subscriptions to itself end
 with it.
 """

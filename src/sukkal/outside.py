@@ -13,10 +13,11 @@ from sukkal.model import QueueKey
 from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Deliverer, Deliverers
 from sukkal.notify.mail import Command, Mail, Post, Smtp
+from sukkal.notify.nobody import Nobody
 from sukkal.notify.queue import Forward, OtherQueue
 from sukkal.notify.sender import Sender, tls_context
 from sukkal.notify.target import Ports, Targets
-from sukkal.notify.trust import Keystone, Trust
+from sukkal.notify.trust import PREFIX, Keystone, Trust
 from sukkal.notify.webhook import Webhook
 
 Result = TypeVar("Result")
@@ -57,7 +58,20 @@ def deliverers(settings: Settings, forward: Forward, clock: Clock) -> dict[str, 
             tls=tls,
         )
         made["trust+http"] = made["trust+https"] = Trust(webhook, keystone, clock.now)
+    for scheme in settings.subscriber_types:
+        made.setdefault(scheme, _missing(scheme))
     return made
+
+
+def _missing(scheme: str) -> Nobody:
+    """What stands for a deliverer that the settings allow for and do not make."""
+    if scheme.startswith(PREFIX):
+        return Nobody(
+            f"{scheme} subscribers are sent tokens of OpenStack, and this service has none: the operator has "
+            "to name an identity service with the setting identity_url. Subscribe an http or https URI if "
+            "the receiver wants no token."
+        )
+    return Nobody(f"There is no way to deliver to {scheme} subscribers. Subscribe a URI of another type.")
 
 
 def entrusts(deliverers: Deliverers) -> dict[str, Entrust]:

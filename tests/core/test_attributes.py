@@ -180,9 +180,15 @@ def test_retry_policy_is_taken(policy: dict[str, Any]) -> None:
         ({"minimum_delay": 20, "maximum_delay": 10}, "minimum_delay must less than maximum_delay."),
         ({"minimum_delay": 31}, "minimum_delay must less than maximum_delay."),
         ({"maximum_delay": 4}, "minimum_delay must less than maximum_delay."),
-        ({"minimum_delay": 10, "maximum_delay": 19}, "invalid minimum_delay and maximum_delay."),
-        ({"minimum_delay": 21}, "invalid minimum_delay and maximum_delay."),
-        ({"minimum_delay": None, "maximum_delay": 14}, "invalid minimum_delay and maximum_delay."),
+        (
+            {"minimum_delay": 10, "maximum_delay": 19},
+            "invalid minimum_delay and maximum_delay: the maximum must be greater",
+        ),
+        ({"minimum_delay": 21}, "invalid minimum_delay and maximum_delay: the maximum must be greater"),
+        (
+            {"minimum_delay": None, "maximum_delay": 14},
+            "invalid minimum_delay and maximum_delay: the maximum must be greater",
+        ),
         ({"minimum_delay": "x", "retry_backoff_function": 7}, "Retry policy: minimum_delay must be"),
     ],
     ids=str,

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from sukkal.core.signing import Grant, Signer, written
-from sukkal.core.subscribing.confirmation import Terms, Wording
+from sukkal.core.subscribing import confirmation
+from sukkal.core.subscribing.confirmation import MOST_SENT, SENT_WITHIN, Terms, Wording
 from sukkal.core.subscribing.deliveries import Parked
 from sukkal.model import QueueKey, Subscription, topic
 from sukkal.stores.memory import MemoryBackend
@@ -118,6 +119,40 @@ async def test_unconfirmed_subscriber_is_asked_again_when_it_subscribes_again(ou
     assert await subscribe(world, ttl=9999) == id_
     first, second = (each[2] for each in outbox.sent)
     assert first == second  # the leave lasts as long as the subscription, which was left as it is
+
+
+@pytest.mark.parametrize("subscriber", [HOOK, MAIL])
+async def test_nobody_is_flooded_with_questions(outbox: Outbox, subscriber: str) -> None:
+    world = world_with(outbox)
+    for _ in range(MOST_SENT):  # also of one who is subscribed anew each time, and parts
+        id_ = await subscribe(world, subscriber)
+        await world.call("subscriptions.delete", queue="orders", subscription_id=id_)
+    id_ = await subscribe(world, subscriber)
+    await confirm(world, id_, False)
+    assert len(outbox.sent) == MOST_SENT
+    await subscribe(world, subscriber, queue="returns")
+    await subscribe(world, "http://hooks.example/other")
+    assert len(outbox.sent) == MOST_SENT + 2
+    world.now += SENT_WITHIN
+    assert await subscribe(world, subscriber) == id_
+    assert len(outbox.sent) == MOST_SENT + 3
+
+
+async def test_other_subject_makes_no_other_address(outbox: Outbox) -> None:
+    world = world_with(outbox)
+    for number in range(MOST_SENT + 1):
+        await subscribe(world, f"mailto:ops@example.org?subject={number}")
+    assert len(outbox.sent) == MOST_SENT
+
+
+async def test_only_so_many_subscribers_are_remembered(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "MOST_REMEMBERED", 2)
+    world = world_with(outbox)
+    for number in range(5):
+        await subscribe(world, f"{HOOK}/{number}")
+    assert len(world.service.subscriptions._confirmation._sent_to) == 2
 
 
 async def test_confirmed_subscriber_is_told_that_it_has_unsubscribed_and_how_to_come_back(

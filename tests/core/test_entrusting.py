@@ -7,6 +7,7 @@ import pytest
 from core.world import PROJECT, World
 from sukkal.core.context import Context, Credentials
 from sukkal.errors import AlreadySubscribed, Forbidden, Invalid, NotFound
+from sukkal.model import QueueKey
 from sukkal.operations import BY_NAME
 
 SUBSCRIBER = "trust+http://hooks.example/"
@@ -127,6 +128,21 @@ async def test_change_of_ttl_leaves_the_trust_and_new_options_without_it_make_an
     site.now += 100
     assert await site.update(id_, options={"batch": 2}, ttl=900) == {"batch": 2, "trust_id": "trust-2"}
     assert site.authority.asked[1:] == [("user-1", PROJECT, site.now + 900)]
+
+
+async def test_one_that_was_disabled_is_entrusted_anew() -> None:
+    site = Site()
+    id_ = await site.subscribe()
+    key = QueueKey(PROJECT, "q")
+    found = await site.service.subscriptions.find(key, id_, now=site.now)
+    assert found is not None
+    await site.service.subscriptions.disable(key, found, now=site.now)
+    site.credentials = None
+    with pytest.raises(Invalid):
+        await site.subscribe()
+    site.credentials = CALLER
+    assert await site.subscribe() == id_
+    assert await site.options(id_) == {"trust_id": "trust-2"}
 
 
 async def test_change_to_a_subscriber_that_wants_a_trust_makes_one() -> None:

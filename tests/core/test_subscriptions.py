@@ -12,6 +12,7 @@ from .world import PROJECT, Stage, World
 
 HOOK = "http://hooks.example/in"
 OTHER = "http://hooks.example/other"
+CHANGES_NOTHING = "The body changes nothing: give at least one of subscriber, ttl and options."
 
 
 @pytest.fixture
@@ -165,6 +166,17 @@ async def test_what_cannot_be_subscribed_is_told_and_nothing_is_made(
         assert text in fault.value.message
 
 
+async def test_uris_may_be_long_and_have_an_end(world: World) -> None:
+    longest = f"{HOOK}?".ljust(4096, "x")
+    id_ = await subscribe(world, longest)
+    assert (await found(world, id_)).subscriber == longest
+    for longer in (f"{longest}x", f"{HOOK}?{'é' * 2048}"):
+        with pytest.raises(Invalid, match="at most 4096 bytes"):
+            await subscribe(world, longer)
+        with pytest.raises(Invalid, match="at most 4096 bytes"):
+            await update(world, id_, {"subscriber": longer})
+
+
 async def test_thousands_of_years_are_allowed(world: World) -> None:
     id_ = await subscribe(world, ttl=220367260800)
     assert (await found(world, id_)).ttl == 220367260800
@@ -284,8 +296,8 @@ async def test_subscriber_of_another_subscription_cannot_be_taken(world: World) 
 @pytest.mark.parametrize(
     ("document", "title", "text"),
     [
-        (None, "Invalid API request", "No subscription to create."),
-        ({}, "Invalid API request", "No subscription to create."),
+        (None, "Invalid API request", CHANGES_NOTHING),
+        ({}, "Invalid API request", CHANGES_NOTHING),
         ([], "Invalid API request", "Subscriptions must be a dict."),
         ([1], "Invalid API request", "Subscriptions must be a dict."),
         ({"x": 1}, "Unable to update subscription", "Subscription nowhere could not be updated."),

@@ -133,7 +133,7 @@ async def test_other_subscriptions_go_on_and_are_not_even_read(
     shared.stage.documents.calls.clear()
     await delete(elsewhere, ids[3])
     await others_go_on()
-    assert shared.stage.documents.calls == ["get", "delete", "delete", "get"]
+    assert shared.stage.documents.calls == ["get", "delete", "get", "put", "get"]
     await elsewhere.post("orders", 1)
     await elsewhere.post("returns", 2)
     assert [socket.heard for socket in sockets] == [["1", "2"], ["1"], ["1"], [], ["1"]]
@@ -224,6 +224,54 @@ async def test_other_options_change_nothing_for_it(here: Process, elsewhere: Pro
     await update(elsewhere, id_, options={"a": 1})
     await others_go_on()
     assert listening(here) == before
+
+
+async def test_filter_set_by_another_process_counts_from_then_on(
+    here: Process, elsewhere: Process, socket: Socket
+) -> None:
+    id_ = await subscribed(socket, options={"filter": {"x": ["y"]}})
+    await elsewhere.post("orders", {"x": "y"}, {"x": "n"}, "no object")
+    await update(elsewhere, id_, options={"filter": {"x": ["n"]}})
+    await others_go_on()
+    await here.post("orders", {"x": "y"}, {"x": "n"})
+    await update(here, id_, options={})
+    await here.post("orders", 1)
+    assert socket.heard == ['{"x":"y"}', '{"x":"n"}', "1"]
+
+
+async def test_filter_is_compiled_when_it_changes_and_not_when_the_ttl_does(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared
+) -> None:
+    compiled = []
+    here = shared.process()
+    compile_filter = here.service.subscriptions._notifier._compile_filter
+    assert compile_filter is not None
+
+    def counted(given: Any) -> Any:
+        compiled.append(given)
+        return compile_filter(given)
+
+    monkeypatch.setattr(here.service.subscriptions._notifier, "_compile_filter", counted)
+    id_ = await subscribed(here.connect("socket"), options={"filter": {"x": [1]}})
+    await update(here, id_, ttl=90)
+    await update(here, id_, options={"filter": {"x": [True]}})
+    await update(here, id_, options={})
+    assert compiled == [{"x": [1]}, {"x": [True]}]
+
+
+async def test_filter_of_another_release_lets_everything_through(
+    here: Process, shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    id_ = await subscribed(socket := here.connect("socket"))
+    shelf = Shelf("subscription/orders", PROJECT)
+    there = await shared.stage.documents.get(shelf, id_, now=here.now)
+    newer = there.value.replace(b'"options":{}', b'"options":{"filter":{"x":[{"like":"y"}]}}')
+    await shared.stage.documents.put(shelf, id_, newer, expect=None, now=here.now)
+    here.service.subscriptions._notifier.changed(QueueKey(PROJECT, "orders"), id_)
+    await others_go_on()
+    await here.post("orders", 1)
+    assert socket.heard == ["1"]
+    assert "everything matches it" in caplog.text
 
 
 # --- faults --------------------------------------------------------------------------------------------

@@ -49,17 +49,37 @@ class World:
     async def pass_time(self, seconds: float) -> None:
         await self.clock.reach(self.now + seconds)
 
-    def ctx(self, *, project: str = PROJECT, client: str = CLIENT, roles: Sequence[str] = ()) -> Context:
+    def ctx(
+        self,
+        *,
+        project: str = PROJECT,
+        client: str = CLIENT,
+        roles: Sequence[str] = (),
+        signed: bool = False,
+    ) -> Context:
         return Context(
-            project=project, client=client, request_id="req-test", now=self.now, roles=frozenset(roles)
+            project=project,
+            client=client,
+            request_id="req-test",
+            now=self.now,
+            roles=frozenset(roles),
+            signed=signed,
         )
 
     async def call(
-        self, operation: str, /, *, project: str = PROJECT, client: str = CLIENT, **fields: Any
+        self,
+        operation: str,
+        /,
+        *,
+        project: str = PROJECT,
+        client: str = CLIENT,
+        signed: bool = False,
+        **fields: Any,
     ) -> Any:
-        """Ask for an operation of the table, as a transport does."""
+        """Ask for an operation of the table, as a transport does; `signed`: by a pre-signed URL."""
         row = BY_NAME[operation]
-        return await self.service.call(row, self.ctx(project=project, client=client), row.request(**fields))
+        ctx = self.ctx(project=project, client=client, signed=signed)
+        return await self.service.call(row, ctx, row.request(**fields))
 
     async def create(self, queue: str, /, *, project: str = PROJECT, **metadata: Any) -> None:
         await self.call("queues.create", project=project, queue=queue, metadata=metadata)

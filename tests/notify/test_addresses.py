@@ -170,6 +170,37 @@ def test_userinfo_becomes_credentials_and_is_not_part_of_the_uri() -> None:
     assert target.authorization == "Basic dXNlcjpwQHNz"
 
 
+LOCAL = ["localhost", "LocalHost", "localhost.", "a.b.localhost", "a.LOCALHOST.", "\uff4c\uff4fcalhost"]
+
+
+@pytest.mark.parametrize("host", LOCAL)
+@pytest.mark.parametrize("allowed", ["127.0.0.0/8", "::1"])
+def test_this_machines_own_name_is_refused_as_its_address_would_be(host: str, allowed: str) -> None:
+    with pytest.raises(Invalid, match="the setting webhook_allow"):
+        targets().read(f"http://{host}:8080/")
+    assert targets(allowed).read(f"http://{host}:8080/")
+
+
+def test_names_that_only_look_like_this_machines_are_names() -> None:
+    for host in ("localhost.example.org", "notlocalhost", "local-host", "localhosts"):
+        assert targets().read(f"http://{host}/")
+
+
+def test_refusals_say_which_setting_would_allow_it() -> None:
+    with pytest.raises(Invalid, match="the setting webhook_allow"):
+        targets().read("http://127.0.0.1:8080/")
+    with pytest.raises(Invalid, match="the setting webhook_ports"):
+        targets().read("http://example.org:25/")
+
+
+def test_name_of_a_host_has_an_end() -> None:
+    longest = ".".join(["a" * 62] * 4) + "bb"
+    for host in (longest, f"{longest}."):
+        assert targets().read(f"http://{host}/").host == f"{host}:80"
+    with pytest.raises(Invalid, match="at most 253 characters"):
+        targets().read(f"http://{longest}b/")
+
+
 def test_operator_may_choose_the_ports() -> None:
     assert targets(ports=("443", "8000-8010")).read("http://example.org:8005/")
     assert targets(ports=()).read("http://example.org:25/")

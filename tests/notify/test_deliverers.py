@@ -40,8 +40,30 @@ async def test_each_scheme_has_a_deliverer_that_knows_its_uris() -> None:
         ):
             by_scheme[uri.partition(":")[0]].check(uri)
             assert by_scheme[uri.partition(":")[0]].host(uri)
-    async with made() as by_scheme:
-        assert sorted(by_scheme) == ["http", "https", "mailto", "queue"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "uri", "text"),
+    [
+        ("trust+http", "trust+http://example.org/", "the setting identity_url"),
+        ("trust+https", "trust+https://example.org/", "the setting identity_url"),
+        ("ftp", "ftp://example.org/", "no way to deliver to ftp subscribers"),
+    ],
+)
+async def test_subscriber_that_nobody_delivers_to_is_refused(scheme: str, uri: str, text: str) -> None:
+    async with made(subscriber_types=f"https,{scheme}") as by_scheme:
+        with pytest.raises(Invalid, match=text):
+            by_scheme[scheme].check(uri)
+        outcome = await by_scheme[scheme].deliver(parcel(uri))
+        assert outcome.result is Result.FAILED
+        assert text in outcome.reason
+
+
+async def test_subscribers_with_tokens_go_where_others_may_go() -> None:
+    async with made(**TRUSTEE) as by_scheme:
+        for host in ("169.254.169.254", "localhost:8080", "127.0.0.1", "example.org:22"):
+            with pytest.raises(Invalid, match=r"webhook_(allow|ports)"):
+                by_scheme["trust+http"].check(f"trust+http://{host}/")
 
 
 async def test_nothing_inside_is_reached_unless_it_is_allowed() -> None:

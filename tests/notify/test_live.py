@@ -104,10 +104,9 @@ async def test_nothing_inside_can_be_subscribed_unless_it_is_allowed(
     server = start_server("--store", "memory:")
     caller = Caller(server.host, server.port, project=project)
     async with receiving() as receiver:
-        for subscriber in (receiver.url, f"http://2130706433:{receiver.port}/", "http://[::ffff:7f00:1]/"):
-            assert await subscribe(caller, "orders", subscriber) == 400
+        for host in ("127.0.0.1", "2130706433", "[::ffff:7f00:1]", "localhost", "any.LocalHost."):
+            assert await subscribe(caller, "orders", f"http://{host}:{receiver.port}/") == 400
         assert await subscribe(caller, "orders", "http://trigger.me", signing_keys=["whsec_short"]) == 400
-        assert await subscribe(caller, "orders", f"http://localhost:{receiver.port}/") == 201
         await post(caller, "orders", "x")
         await post(caller, "orders", "y")
     caller.close()
@@ -149,7 +148,7 @@ async def test_name_that_leads_inside_leaves_one_dead_letter_for_each_message(
     start_server: Callable[..., ServerProcess], project: str
 ) -> None:
     numbers = list(range(6))
-    server = start_server("--store", "memory:")
+    server = start_server("--store", "memory:", webhook_allow="::1")  # so that it can be subscribed
     caller = Caller(server.host, server.port, project=project)
     async with receiving() as inside:
         name = f"http://localhost:{inside.port}/"

@@ -7,14 +7,16 @@ import pytest
 from core.world import PROJECT, Stage, World, bodies
 from msgspec import Raw
 from msgspec.structs import replace
+from until import until
 
 from sukkal.core.subscribing.recipients import Failure
 from sukkal.errors import Invalid
-from sukkal.model import Notice
+from sukkal.model import Notice, topic
 from sukkal.notify.deliverer import Outcome, Parcel, Result
 from sukkal.notify.notice import render
 from sukkal.notify.queue import MOST_HOPS, OtherQueue
 
+from .carrier import Post, dispatching
 from .parcels import NOTICE, parcel
 
 
@@ -101,10 +103,22 @@ async def test_bodies_that_only_look_like_notices_are_no_hops(body: Any) -> None
     ]
 
 
-async def test_queue_is_not_told_of_its_own_messages() -> None:
-    world = World()
-    assert (await queues(world).deliver(to("orders"))).result is Result.FAILED
-    assert await world.listed("orders") == []
+async def test_topic_tells_the_queue_of_its_name_and_a_queue_not_itself() -> None:
+    post = Post(subscriber_checks={"queue": lambda _: None})
+    post.deliverers["queue"] = queues(post)
+    await post.subscribe(topic("news"), "queue:news")
+    with pytest.raises(Invalid, match="its own messages"):
+        await post.subscribe("news", "queue:news")
+    id_ = await post.subscribe("news", "queue:archive")
+    with pytest.raises(Invalid, match="its own messages"):
+        await post.call(
+            "subscriptions.update", queue="news", subscription_id=id_, document={"subscriber": "queue:news"}
+        )
+    await post.post(topic("news"), 1)
+    async with dispatching(post):
+        await until(lambda: post.service.figures.delivered == 2)
+    assert [body["body"] for body in bodies(await post.listed("news"))] == [1]
+    assert [body["hops"] for body in bodies(await post.listed("archive"))] == [2]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sukkal.core.attributes import check_retry_policy
-from sukkal.notify.retry import LONGEST_WAIT, Policy, backoff, chosen
+from sukkal.core.attributes import BACKOFF_FUNCTIONS, check_retry_policy
+from sukkal.notify.retry import LONGEST_WAIT, MOST_GROWING, MOST_TRIES, Policy, backoff, chosen
 
 
 def waits(policy: Policy) -> list[int]:
@@ -67,9 +67,23 @@ def test_policy_without_sense_still_ends_and_waits_no_longer_than_allowed() -> N
         maximum_delay_retries=10**9,
         retry_backoff_function="geometric",
     )
-    assert policy.wait(100) == 0
-    assert policy.wait(10**8) == LONGEST_WAIT
-    assert policy.wait(10**10) is None
+    assert len(waits(policy)) == MOST_TRIES + MOST_GROWING + MOST_TRIES
+    assert set(waits(policy)[:MOST_TRIES]) == {0}
+    assert waits(policy)[-1] == LONGEST_WAIT
+
+
+@pytest.mark.parametrize("function", BACKOFF_FUNCTIONS)
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "as_if"), [(-1_000_000, 10, (0, 10)), (-100, -50, (0, 10)), (-5, 30, (0, 30))]
+)
+def test_negative_delays_count_as_none(
+    function: str, minimum: int, maximum: int, as_if: tuple[int, int]
+) -> None:
+    policy = Policy(minimum_delay=minimum, maximum_delay=maximum, retry_backoff_function=function)
+    least, most = as_if
+    count, element = backoff(function, least, most)
+    growing = [element(number) for number in range(1, count + 1)]
+    assert waits(policy) == [0, 0, 0, *[least] * 3, *growing, *[most] * 3]
 
 
 OWN = {"retries_with_no_delay": 1}

@@ -20,6 +20,7 @@ from sukkal.notify.addresses import Addresses
 from sukkal.notify.deliverer import Outcome, Result
 from sukkal.notify.notice import render
 from sukkal.notify.sender import Sender, tls_context
+from sukkal.notify.signature import signature
 from sukkal.notify.target import Ports, Targets
 from sukkal.notify.webhook import LONGEST_WAIT, Webhook
 
@@ -72,6 +73,15 @@ async def test_notice_is_posted_as_json() -> None:
     assert (received.header("user-agent") or "").startswith("sukkal/")
     assert received.header("webhook-id") == "parcel-1"
     assert received.header("webhook-timestamp") == str(int(NOW))
+
+
+async def test_what_was_a_dead_letter_comes_under_the_id_it_had() -> None:
+    async with receiving() as receiver, webhooks(KEYS[0]) as webhook:
+        await webhook.deliver(parcel(receiver.url, id="0a~0b"))
+        (received,) = receiver.received
+    assert received.header("webhook-id") == "0a"
+    signed = received.header("webhook-signature")
+    assert signed == signature([read_key(KEYS[0])], "0a", int(NOW), NOTICE)
 
 
 async def test_several_notices_are_one_array() -> None:

@@ -208,6 +208,21 @@ async def test_refused_put_leaves_the_expiry(documents: Documents) -> None:
     assert await documents.get(SHELF, "a", now=NOW + 60) is None
 
 
+async def test_record_is_removed_by_its_version_when_it_is_replaced_by_one_that_is_over(
+    documents: Documents,
+) -> None:
+    first = await put(documents, "a", expires=NOW + 60)
+    second = await put(documents, "a", expires=NOW + 60)
+    for version, removed in ((first, False), (second, True)):
+        answer = await documents.put(SHELF, "a", b"", expect=version, now=NOW, expires=0.0)
+        assert (answer is not None) == removed
+        assert (await documents.get(SHELF, "a", now=NOW) is None) == removed
+    third = await documents.put(SHELF, "a", b"{}", expect=0, now=NOW)
+    assert third not in (None, first, second)
+    assert await documents.put(SHELF, "a", b"", expect=second, now=NOW, expires=0.0) is None
+    assert await names(documents) == ["a"]
+
+
 async def test_record_that_expires_at_once_is_absent(documents: Documents) -> None:
     await put(documents, "a", expires=NOW)
     assert await documents.get(SHELF, "a", now=NOW) is None

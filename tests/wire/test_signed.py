@@ -73,6 +73,19 @@ def test_leave_for_a_topic_is_for_a_topic(owner: Caller, project: str) -> None:
     assert owner("POST", MESSAGES, posted, headers=headers).status == 404
 
 
+def test_leave_to_subscribe_reaches_no_other_queue(owner: Caller, project: str) -> None:
+    path = "/v2/queues/orders/subscriptions"
+    headers = leave(project, [path])
+    answer = owner("POST", path, {"subscriber": "queue:secret"}, headers=headers)
+    assert (answer.status, answer.json["title"]) == (403, "Not authorized")
+    made = owner("POST", path, {"subscriber": "https://a.example/"}, headers=headers)
+    assert made.status == 201
+    one = f"{path}/{made.json['subscription_id']}"
+    assert owner("PATCH", one, {"options": {"_dead_letter_queue": "secret"}}, headers=headers).status == 403
+    assert owner("POST", f"{one}/replay", headers=headers).status == 403
+    assert owner("PATCH", one, {"options": {"_dead_letter_queue": "dead"}}).status == 204
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -119,6 +119,16 @@ async def test_bytes_reach_a_listener_of_either_kind(site: Site) -> None:
         assert (await receive(msgpack))["body"] == {"raw": b"\xff\x00"}
 
 
+async def test_connection_is_told_of_what_its_filter_lets_through(site: Site) -> None:
+    async with site.connect() as listener, site.connect() as poster:
+        await subscribed(listener, options={"filter": {"x": ["y"]}})
+        await poster.send(post("q", {"x": "n"}, "text", {"x": "y"}))
+        packed = request("message_post", queue_name="q", messages=[{"body": {"x": "y", "b": b"bytes"}}])
+        await poster.send(msgspec.msgpack.encode(packed))
+        assert (await receive(listener))["body"] == {"x": "y"}
+        assert (await receive(listener))["body"]["x"] == "y"
+
+
 async def test_delayed_message_is_told_at_once_with_its_delay(site: Site) -> None:
     async with site.connect() as listener, site.connect() as poster:
         await subscribed(listener)

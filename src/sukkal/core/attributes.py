@@ -22,6 +22,7 @@ ENCRYPT = "_enable_encrypt_messages"
 RETRY_POLICY = "_retry_policy"
 FLAVOR = "_flavor"
 
+SMALLEST_SPAN = 10  # seconds from the minimum to the maximum delay of a retry policy
 BACKOFF_FUNCTIONS = ("linear", "arithmetic", "exponential", "geometric")
 
 
@@ -169,5 +170,8 @@ def check_retry_policy(policy: Any, fault: type[Invalid] = Invalid) -> None:
     minimum, maximum = given.get("minimum_delay", 5), given.get("maximum_delay", 30)
     if maximum < minimum:
         raise fault("minimum_delay must less than maximum_delay.")
-    if maximum - minimum < 10:
-        raise fault("invalid minimum_delay and maximum_delay.")
+    if maximum - minimum < SMALLEST_SPAN:
+        raise fault(
+            "invalid minimum_delay and maximum_delay: the maximum must be greater than the minimum by "
+            f"{SMALLEST_SPAN} seconds at least. Unless given they are 5 and 30."
+        )

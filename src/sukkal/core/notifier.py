@@ -18,7 +18,8 @@ from msgspec import Struct
 from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
 from sukkal.core.ids import number_of, numbered
-from sukkal.model import Message, Notice, QueueKey
+from sukkal.core.subscribing.filters import Content, Matcher, content, filter_of
+from sukkal.model import Message, Notice, QueueKey, Subscription
 from sukkal.stores.contract import Waker
 from sukkal.tally import Figures
 
@@ -32,6 +33,7 @@ class Listener(Struct, frozen=True):
 
     hear: Hear
     expires: float  # s since epoch; deaf from then on
+    matches: Matcher | None  # whether it hears of a message; None: of all
 
 
 class Notifier:
@@ -54,9 +56,13 @@ class Notifier:
         self._queues: dict[QueueKey, QueueKey] = {}  # the same queues, by the keys of their subscriptions
         waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
-    async def listen(self, key: QueueKey, id_: str, listener: Listener) -> None:
-        """Let it hear of what is stored from now on. Raises StoreUnavailable; then it hears nothing."""
-        self._listeners.setdefault(key, {})[id_] = listener
+    async def listen(self, key: QueueKey, subscription: Subscription, hear: Hear) -> None:
+        """Let it hear of what is stored from now on, as far as the subscription wants it.
+
+        Raises StoreUnavailable; then it hears nothing.
+        """
+        id_ = subscription.id
+        self._listeners.setdefault(key, {})[id_] = _listener(hear, subscription)
         self._queues[_subscriptions(key)] = key
         try:
             await self._waker.follow(key)
@@ -69,11 +75,11 @@ class Notifier:
                 self._hang_up(key)
         self.doubted(key, id_)  # nobody has heard what was told of it before
 
-    def renew(self, key: QueueKey, id_: str, expires: float) -> None:
-        """Let one who listens do so until then; nothing happens when it does not."""
-        listener = self._listeners.get(key, {}).get(id_)
+    def renew(self, key: QueueKey, subscription: Subscription) -> None:
+        """Let one who listens do so as the subscription says; nothing happens when it does not listen."""
+        listener = self._listeners.get(key, {}).get(subscription.id)
         if listener is not None:
-            self._listeners[key][id_] = Listener(listener.hear, expires)
+            self._listeners[key][subscription.id] = _listener(listener.hear, subscription)
 
     def forget(self, key: QueueKey, id_: str) -> None:
         """Let this one hear nothing more; it may have gone already."""
@@ -115,15 +121,24 @@ class Notifier:
         delay = round(message.visible - message.created)
         notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
         now = self.clock.now()
+        body: Content | None = None
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:
                 self.doubted(key, id_)  # another process may have renewed it a moment ago
                 continue
             try:
+                if listener.matches is not None:
+                    body = body or content(message.body)
+                    if not listener.matches(body):
+                        continue
                 listener.hear(notice)
                 self._figures.notified += 1
             except Exception:  # a listener's fault is not the poster's, nor other listeners'
                 log.exception("a listener to %s failed", key.name)
+
+
+def _listener(hear: Hear, subscription: Subscription) -> Listener:
+    return Listener(hear, subscription.expires, filter_of(subscription.options))
 
 
 def _subscriptions(key: QueueKey) -> QueueKey:

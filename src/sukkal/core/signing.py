@@ -90,7 +90,10 @@ class Signer:
         methods = _methods(document.get("methods"))
         expires = self._expires(document.get("expires"), ctx.now)
         if not self.ready:
-            raise Invalid("The `key` can't be None")
+            raise Invalid(
+                "The `key` can't be None: nothing can be signed until the operator has set "
+                "signed_url_secret_key. Ask for that."
+            )
         hrefs = sorted({f"/v2/queues/{request.queue}/{path}" for path in paths})
         return r.SharedQueue(
             paths=hrefs,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sukkal.core.subscribing.recipients import first_id
 from sukkal.model import Subscription
 
 
@@ -36,6 +37,11 @@ class Parcel(Struct, frozen=True, kw_only=True):
     attempt: int  # 0 for the first
     traces: list[bytes] = []  # that its messages were posted in, of those posted in one
     traceparent: str = ""  # of the span this attempt is, as W3C writes it; empty when nobody traces it
+
+    @property
+    def delivery(self) -> str:
+        """The id that receivers know it by: the same also when it was a dead letter meanwhile."""
+        return first_id(self.id)
 
 
 class Deliverer(Protocol):

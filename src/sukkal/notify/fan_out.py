@@ -1,24 +1,16 @@
 """Which deliveries jobs stand for: each of their messages, for each subscription that wants it."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from time import perf_counter
-from typing import Any
-
-import msgspec
 
 from sukkal.core.clock import Clock
 from sukkal.core.subscribing.deliveries import Deliveries, Job, Parked, Told, delivery_id
-from sukkal.core.subscribing.filters import Matcher, compile_filter, content
+from sukkal.core.subscribing.filters import Content, content, filter_of
 from sukkal.core.subscribing.recipients import Recipients
-from sukkal.core.subscribing.rules import FILTER
-from sukkal.errors import Invalid
 from sukkal.model import QueueKey, Subscription
 from sukkal.notify.ledger import insist
-
-log = logging.getLogger(__name__)
 
 LONGEST_STRETCH = 0.002  # seconds until others get their turn
 
@@ -45,31 +37,24 @@ class FanOut:
                 partial(self._recipients.outside, key, after=after, now=self._clock.now())
             )
             anybody = anybody or any(each.gone is None for each in page)
-            audience = [(each, self._filter(each)) for each in page if not self._recipients.awaited(each)]
+            asked = [each for each in page if not self._recipients.awaited(each)]
+            audience = [(each, filter_of(each.options)) for each in asked]
             for job in jobs if audience else ():
                 for message in job.messages:
-                    body: Any = _UNREAD
+                    body: Content | None = None
                     for subscription, matches in audience:
                         if stretch.is_over:
                             await stretch.rest()
                         if subscription.gone is not None and subscription.gone < message.created:
                             continue  # what came before is a failure
                         if matches is not None:
-                            if body is _UNREAD:
-                                body = content(self._recipients.body(message))
+                            body = body or content(self._recipients.body(message))
                             if not matches(body):
                                 continue
                         yield job, _delivery(job, message, subscription), subscription
         if not anybody:
             for note in {job.note for job in jobs}:
                 await insist(partial(self._deliveries.unmark, key, note))
-
-    def _filter(self, subscription: Subscription) -> Matcher | None:
-        given = subscription.options.get(FILTER)
-        return _compiled(msgspec.json.encode(given)) if given else None
-
-
-_UNREAD = object()
 
 
 def _delivery(job: Job, message: Told, subscription: Subscription) -> Parked:
@@ -97,13 +82,3 @@ class _Stretch:
     async def rest(self) -> None:
         await asyncio.sleep(0)
         self._end = perf_counter() + LONGEST_STRETCH
-
-
-@lru_cache(maxsize=1024)
-def _compiled(filter_: bytes) -> Matcher:
-    """The filter of this JSON."""
-    try:
-        return compile_filter(msgspec.json.decode(filter_))
-    except Invalid as exc:  # it was checked when it came, maybe by a release that took more
-        log.warning("deliveries: a filter cannot be used, everything matches it: %s", exc)
-        return lambda _content: True

@@ -111,7 +111,7 @@ def _written(parcel: Parcel) -> tuple[EmailMessage, str, str]:
         if letter.Subject:
             mail["Subject"] = letter.Subject
         mail["Date"] = formatdate(parcel.created)
-        mail["Message-ID"] = f"<{parcel.id}@sukkal.invalid>"  # the same on every attempt
+        mail["Message-ID"] = f"<{parcel.delivery}@sukkal.invalid>"  # the same on every attempt
         mail["Auto-Submitted"] = "auto-generated"  # so that nobody answers that they are on holiday
         mail.set_content(letter.Body)
     except (MessageError, ValueError, IndexError) as exc:

@@ -67,15 +67,13 @@ class OtherQueue:
         except Invalid as exc:
             return Outcome(Result.FAILED, exc.message)
         name = subscriber.removeprefix(SCHEME)
-        if name == parcel.subscription.source:
-            return Outcome(Result.FAILED, "a queue is not told of its own messages")
         bodies, ttl = {}, 0
         for number, notice in enumerate(parcel.notices):
             told = _read_notice(notice)
             hops = _hops(told.body) + 1
             if hops > MOST_HOPS:
                 return Outcome(Result.FAILED, f"it came through {MOST_HOPS} queues already")
-            bodies[_id(parcel.id, number)] = notice[:-1] + b',"hops":%d}' % hops
+            bodies[_id(parcel.delivery, number)] = notice[:-1] + b',"hops":%d}' % hops
             ttl = max(ttl, told.ttl)
         try:
             await self._forward(QueueKey(parcel.project, name), bodies, ttl=ttl, now=self._now())

@@ -10,7 +10,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from sukkal.core.attributes import SMALLEST_SPAN
+
 MOST_TRIES = 100  # of each phase with equal waits
+MOST_GROWING = 500  # of the phase with growing ones; with 5 seconds more each, 322 take up the longest life
 LONGEST_WAIT = 12 * 3600.0  # seconds
 LONGEST_LIFE = (
     3 * 86400.0
@@ -31,30 +34,31 @@ class Policy(Struct, frozen=True, kw_only=True):
     def wait(self, failures: int) -> int | None:
         """Seconds to wait after so many attempts, all of which failed; None when it is time to give up."""
         number = failures - 1  # of the retry
-        for amount, delay in (
-            (self.retries_with_no_delay, 0),
-            (self.minimum_delay_retries, self.minimum_delay),
-        ):
+        # The API refuses no negative delays; as written, each would be a phase of its own without a wait.
+        minimum = max(self.minimum_delay, 0)
+        maximum = max(self.maximum_delay, minimum + SMALLEST_SPAN)
+        for amount, delay in ((self.retries_with_no_delay, 0), (self.minimum_delay_retries, minimum)):
             tries = min(max(amount, 0), MOST_TRIES)
             if number < tries:
                 return _bounded(delay)
             number -= tries
-        count, element = backoff(self.retry_backoff_function, self.minimum_delay, self.maximum_delay)
+        count, element = backoff(self.retry_backoff_function, minimum, maximum)
+        count = min(count, MOST_GROWING)
         if number < count:
             return _bounded(element(number + 1))
         if number - count < min(self.maximum_delay_retries, MOST_TRIES):
-            return _bounded(self.maximum_delay)
+            return _bounded(maximum)
         return None
 
 
 def _bounded(wait: int) -> int:
-    return min(max(wait, 0), int(LONGEST_WAIT))
+    return min(wait, int(LONGEST_WAIT))
 
 
 def backoff(function: str, minimum: int, maximum: int) -> tuple[int, Callable[[int], int]]:
     """How many waits of growing length there are, and the one with number 1, 2 …
 
-    `maximum` is greater than `minimum` by 10 at least.
+    Neither is negative, and `maximum` is greater than `minimum` by SMALLEST_SPAN at least.
     """
     span = maximum - minimum
     count = span // 5

@@ -3,17 +3,23 @@
 import re
 from base64 import b64encode
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
 from yarl import URL
 
 from sukkal.errors import Invalid
-from sukkal.notify.addresses import Addresses, OddAddress, literal
+from sukkal.limits import MAX_HOST
+from sukkal.notify.addresses import Address, Addresses, OddAddress, literal
 
 DEFAULT_PORTS = ("80", "443", "1024-65535")  # of those below 1024, none that speaks something else
 
 _NO_URI = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[a-z0-9_.\-]+|[0-9a-f:.]+", re.IGNORECASE)  # a name, or an IPv6 address
+
+# Names that stand for this machine, whoever is asked for their addresses. Source: RFC 6761, 6.3.
+_LOCAL = re.compile(r"(?:.*\.)?localhost\.?", re.IGNORECASE)
+_LOOPBACK: list[Address] = [IPv4Address("127.0.0.1"), IPv6Address("::1")]
 
 
 class Ports:
@@ -62,16 +68,25 @@ class Targets:
             raise Invalid("The subscriber must be an http or https URI.")
         if not host or not port or not _HOST.fullmatch(host):
             raise Invalid("The subscriber names no host.")
+        if len(host.removesuffix(".")) > MAX_HOST:
+            raise Invalid(f"The name of the subscriber's host may have at most {MAX_HOST} characters.")
         if port not in self._ports:
-            raise Invalid(f"The subscriber's port {port} is not one that this service connects to.")
+            raise Invalid(
+                f"The subscriber's port {port} is not one that this service connects to. Use another, or ask "
+                "the operator to allow it with the setting webhook_ports."
+            )
         try:
             address = literal(host)
         except OddAddress as exc:
             raise Invalid(
                 "The subscriber's host must be a name, or an address in its usual notation."
             ) from exc
-        if address is not None and not self._addresses.permits(address):
-            raise Invalid("The subscriber's host is an address that this service does not connect to.")
+        stands_for = _LOOPBACK if _LOCAL.fullmatch(host) else [] if address is None else [address]
+        if stands_for and not any(self._addresses.permits(each) for each in stands_for):
+            raise Invalid(
+                "The subscriber's host is an address that this service does not connect to. Use another, or "
+                "ask the operator to allow it with the setting webhook_allow."
+            )
         authorization = None
         if url.user is not None or url.password is not None:
             credentials = f"{url.user or ''}:{url.password or ''}".encode()

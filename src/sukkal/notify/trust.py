@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.context import Credentials
+from sukkal.core.subscribing.rules import TRUST
 from sukkal.errors import Forbidden, Invalid, Unavailable
 from sukkal.model import Subscription
 from sukkal.notify.deliverer import Outcome, Parcel, Result
@@ -26,7 +27,6 @@ from sukkal.notify.sender import USER_AGENT
 from sukkal.notify.webhook import Webhook
 
 PREFIX = "trust+"
-TRUST = "trust_id"  # option of a subscription
 TOKENS = 10_000  # kept
 EARLY = 60.0  # seconds before its end that a token is no longer used
 NAME = re.compile(r"[\w-]{1,255}", re.ASCII)  # an id of a trust; it becomes part of a path

@@ -60,11 +60,11 @@ class Webhook:
             body = content(parcel.notices, options)
         except Invalid as exc:
             return Outcome(Result.FAILED, exc.message)
-        ours = {"webhook-id": parcel.id, "webhook-timestamp": str(int(now)), **more}
+        ours = {"webhook-id": parcel.delivery, "webhook-timestamp": str(int(now)), **more}
         if parcel.traceparent:
             ours["traceparent"] = parcel.traceparent
         if keys:
-            ours["webhook-signature"] = signature(keys, parcel.id, int(now), body)
+            ours["webhook-signature"] = signature(keys, parcel.delivery, int(now), body)
         headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
         if target.authorization is not None:
             headers["Authorization"] = target.authorization

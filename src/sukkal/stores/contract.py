@@ -189,7 +189,8 @@ class Documents(Protocol):
     ) -> int | None:
         """Store a record; answers its new version, or None when another writer was first.
 
-        `expect` is the version to replace, 0 for "must be absent", None for "whatever is there".
+        `expect` is the version to replace, 0 for "must be absent", None for "whatever is there". With an
+        `expires` that is over, a record of that version is removed.
         """
         ...
 

@@ -322,9 +322,12 @@ class MemoryDocuments:
         present = await self.get(shelf, name, now=now)
         if expect is not None and expect != (present.version if present else 0):
             return None
-        document = Document(name=name, value=value, version=next(self._versions))
-        self._shelves.setdefault(shelf, {})[name] = _Record(document, expires)
-        return document.version
+        record = _Record(Document(name=name, value=value, version=next(self._versions)), expires)
+        if record.live(now):
+            self._shelves.setdefault(shelf, {})[name] = record
+        else:
+            await self.delete(shelf, name)
+        return record.document.version
 
     async def delete(self, shelf: Shelf, name: str) -> bool:
         return self._shelves.get(shelf, {}).pop(name, None) is not None

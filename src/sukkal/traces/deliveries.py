@@ -34,7 +34,7 @@ class Traced:
             "server.address": self.host(subscription.subscriber),  # its URI may hold secrets
             "sukkal.project": parcel.project,
             "sukkal.subscription": subscription.id,
-            "sukkal.delivery": parcel.id,
+            "sukkal.delivery": parcel.delivery,
             "sukkal.attempt": parcel.attempt,
         }
         first, *others = parcel.traces

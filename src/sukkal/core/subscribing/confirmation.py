@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from sukkal.core.signing import Signer, written
-from sukkal.core.subscribing.rules import INSIDE
+from sukkal.core.subscribing.rules import is_inside
 from sukkal.model import QueueKey, Subscription
 from sukkal.wire import links
 
@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 KIND = "confirmation"  # of a delivery
 METHOD = "PUT"
+
+MOST_SENT = 5  # to one subscriber of one queue
+SENT_WITHIN = 60.0  # seconds
+MOST_REMEMBERED = 10_000  # subscribers
 
 # Given to what is to be sent: to whom, as what, when. Returns when it is recorded.
 Send = Callable[[QueueKey, Subscription, bytes, str, float], Awaitable[None]]
@@ -65,6 +69,8 @@ class Confirmation:
         self._signer = signer
         self._send = send
         self._default_ttl = default_ttl
+        # Since when how many were sent to whom, in this process; the last one last.
+        self._sent_to: dict[tuple[QueueKey, str], tuple[float, int]] = {}
 
     def awaited(self, subscription: Subscription) -> bool:
         """Whether nothing may be sent to the subscriber before it confirms."""
@@ -72,8 +78,8 @@ class Confirmation:
 
     def _concerns(self, subscription: Subscription) -> bool:
         """Whether the subscriber is somebody to ask; a queue is its own project's."""
-        scheme = subscription.subscriber.partition(":")[0].lower()
-        return self._terms.required and not subscription.connection and scheme not in INSIDE
+        outside = not subscription.connection and not is_inside(subscription.subscriber)
+        return self._terms.required and outside
 
     async def ask(self, key: QueueKey, subscription: Subscription, now: float) -> None:
         """Ask a new subscriber whether it wants to be told."""
@@ -100,6 +106,19 @@ class Confirmation:
             now,
         )
 
+    def _may_send(self, key: QueueKey, subscriber: str, now: float) -> bool:
+        """Whether one more may be sent; who has not agreed to anything is not to be flooded."""
+        whom = key, subscriber.partition("?")[0] if _is_mail(subscriber) else subscriber
+        since, count = self._sent_to.pop(whom, (now, 0))
+        if not since <= now < since + SENT_WITHIN:
+            since, count = now, 0
+        if len(self._sent_to) >= MOST_REMEMBERED:
+            del self._sent_to[next(iter(self._sent_to))]
+        self._sent_to[whom] = since, count + 1
+        if count == MOST_SENT:
+            log.warning("a subscriber to %s is not asked or told more often for a while", key.name)
+        return count < MOST_SENT
+
     async def _tell(
         self,
         key: QueueKey,
@@ -110,7 +129,7 @@ class Confirmation:
         until: float,
         now: float,
     ) -> None:
-        if not self._concerns(subscription):
+        if not self._concerns(subscription) or not self._may_send(key, subscription.subscriber, now):
             return
         if not self._signer.ready:
             log.error("nobody is asked for confirmation: there is no signed_url_secret_key to sign with")
@@ -118,7 +137,7 @@ class Confirmation:
         path = links.confirmation(key.name, subscription.id)
         expires = written(min(until, self._signer.latest(now)))
         signature = self._signer.sign([path], [METHOD], key.project, expires)
-        if subscription.subscriber.lower().startswith("mailto:"):
+        if _is_mail(subscription.subscriber):
             if wording is None or self._terms.page is None:
                 log.error("nobody is asked for confirmation by mail: there is no external_confirmation_url")
                 return
@@ -157,3 +176,7 @@ class Confirmation:
     @staticmethod
     def _url(endpoint: str | None, path: str) -> str | None:
         return None if endpoint is None else endpoint.rstrip("/") + path
+
+
+def _is_mail(subscriber: str) -> bool:
+    return subscriber.lower().startswith("mailto:")

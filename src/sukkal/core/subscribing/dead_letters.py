@@ -7,10 +7,10 @@ from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.context import Context
 from sukkal.core.messages import Messages
 from sukkal.core.subscribing.deliveries import Deliveries, Parked
-from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients
+from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients, id_again
 from sukkal.core.subscribing.rules import wants_series
-from sukkal.errors import NotFound
-from sukkal.model import UNCLAIMED, Message, QueueKey, View
+from sukkal.errors import Conflict, Forbidden, NotFound
+from sukkal.model import UNCLAIMED, Message, QueueKey, Subscription, View
 from sukkal.stores.contract import Messages as Store
 
 READ_AT_ONCE = 100  # dead letters
@@ -33,12 +33,19 @@ class DeadLetters:
         """Record anew the failed deliveries of one subscription, and take away their dead letters.
 
         Looks at a bounded number of letters, and answers where to go on. Those that somebody has claimed are
-        left alone. A crash on the way may have delivered what is still there; it loses none.
+        left alone. A crash on the way may have delivered what is still there; it loses none. Raises Conflict
+        when nothing would be delivered to the subscription.
         """
+        if ctx.signed:
+            raise Forbidden(
+                "A pre-signed URL gives leave for one queue, and replaying takes messages out of another. "
+                "Ask who signed it to replay them."
+            )
         key, now = QueueKey(ctx.project, request.queue), ctx.now
         subscription = await self._recipients.find(key, request.subscription_id, now=now)
         if subscription is None:
             raise NotFound(f"Subscription {request.subscription_id} does not exist")
+        self._check_receives(subscription)
         letters = await self._recipients.dead_letter_queue(key, subscription, now=now)
         if letters is None:
             return r.Replayed(replayed=0)
@@ -65,6 +72,19 @@ class DeadLetters:
                 replayed += len(await self._store.delete(letters, ids, holder=UNCLAIMED, now=now))
         return r.Replayed(replayed=replayed, marker=marker)
 
+    def _check_receives(self, subscription: Subscription) -> None:
+        """Raise Conflict when what is recorded for it would not be brought to it."""
+        if subscription.gone is not None:
+            raise Conflict(
+                f"Subscription {subscription.id} is disabled, since its receiver answered that it is gone: "
+                "nothing is delivered to it. Subscribe the same URI again first; the dead letters stay."
+            )
+        if self._recipients.awaited(subscription):
+            raise Conflict(
+                f"Subscription {subscription.id} is not confirmed: nothing is delivered to it. "
+                "Have the subscriber confirm it first; the dead letters stay."
+            )
+
     def _parked(self, key: QueueKey, subscription: str, letter: Message, now: float) -> Parked | None:
         """The delivery that a dead letter tells of, if it is one to that subscription."""
         body = self._messages.opened([letter])[0].body
@@ -76,13 +96,13 @@ class DeadLetters:
             return None
         if failure.kind != DEAD_LETTER or failure.subscription_id != subscription:
             return None
-        text = bytes(failure.notification)
+        text, id_ = bytes(failure.notification), id_again(failure, letter.id)
         return Parked(
-            id=letter.id,
+            id=id_,
             project=key.project,
             queue=key.name,
             subscription=subscription,
             since=now,
-            text=self._cipher.seal(text, letter.id) if is_sealed(letter.body) else text,
+            text=self._cipher.seal(text, id_) if is_sealed(letter.body) else text,
             replayed=True,
         )

@@ -24,18 +24,22 @@ Source: filter policies of Amazon SNS with the scope MessageBody. Ours differs w
 of keys, range of numbers.
 """
 
+import logging
 import math
 import socket
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from ipaddress import ip_network
 from typing import Any
 
 import msgspec
 
+from sukkal.core.subscribing.rules import FILTER
 from sukkal.errors import Invalid
 from sukkal.wire.bodies import as_json
+
+log = logging.getLogger(__name__)
 
 OR = "$or"
 MOST_PARTS = 300  # keys and conditions of a filter
@@ -72,6 +76,21 @@ def content(body: bytes) -> Content:
         except (msgspec.DecodeError, RecursionError, ValueError):
             pass
     return Content(_ABSENT)
+
+
+def filter_of(options: Mapping[str, Any]) -> Matcher | None:
+    """The filter that a subscription's options hold, if any."""
+    given = options.get(FILTER)
+    return _recorded(msgspec.json.encode(given)) if given else None
+
+
+@lru_cache(maxsize=1024)
+def _recorded(given: bytes) -> Matcher:
+    try:
+        return compile_filter(msgspec.json.decode(given))
+    except Invalid as exc:  # it was checked when it came, maybe by a release that took more
+        log.warning("a subscription's filter cannot be used, everything matches it: %s", exc)
+        return _everything
 
 
 def compile_filter(given: Any) -> Matcher:

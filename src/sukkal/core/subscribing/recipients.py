@@ -1,5 +1,6 @@
 """Whom deliveries go to, and what becomes of those that fail for good."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,9 @@ from sukkal.model import Message, QueueKey, Subscription
 
 DEAD_LETTER = "DeliveryFailure"
 
+_DELIVERY = re.compile(r"[0-9a-f]{1,64}")  # what ids of deliveries look like
+_AGAIN = "~"  # in none of them
+
 
 class Failure(Struct, frozen=True, kw_only=True):
     """The body of a dead letter: what was not delivered, to whom, and why."""
@@ -31,6 +35,21 @@ class Failure(Struct, frozen=True, kw_only=True):
     attempts: int
     time: str  # of the last attempt, or of giving up
     notification: Raw
+    delivery: str = ""  # its id; those of early releases do not tell
+
+
+def id_again(failure: Failure, letter: str) -> str:
+    """An id for sending again what this letter, by its id, tells of. `first_id` makes of it the delivery's.
+
+    It is no other letter's, nor the delivery's own: what was made of those may not be forgotten yet.
+    """
+    told = _DELIVERY.fullmatch(failure.delivery)  # anybody may have written it
+    return f"{failure.delivery if told else letter}{_AGAIN}{letter}"
+
+
+def first_id(id_: str) -> str:
+    """The id that a delivery had when it was first made, however often it was sent again."""
+    return id_.partition(_AGAIN)[0]
 
 
 class Recipients:
@@ -98,6 +117,7 @@ class Recipients:
                 attempts=parked.attempts,
                 time=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 notification=Raw(notification),
+                delivery=first_id(parked.id),
             )
         )
         secret = is_sealed(parked.message.body if parked.message else parked.text)

@@ -10,13 +10,14 @@ from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_
 from sukkal.core.context import Credentials
 from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
-from sukkal.limits import Limits, is_name
-from sukkal.model import Subscription
+from sukkal.limits import MAX_SUBSCRIBER, Limits, is_name
+from sukkal.model import QueueKey, Subscription
 
 INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and need no leave
 ORDERED = "ordered"  # options
 BATCH = "batch"
 FILTER = "filter"
+TRUST = "trust_id"
 MOST_BATCHED = 100  # notifications in one delivery
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
@@ -35,6 +36,11 @@ class Entrust(Protocol):
         credentials, Forbidden when they do not suffice, Unavailable when nobody can tell now.
         """
         ...
+
+
+def is_inside(subscriber: str) -> bool:
+    """Whether a subscriber leads nowhere but into the same project."""
+    return subscriber.partition(":")[0].lower() in INSIDE
 
 
 def wants_order(subscription: Subscription) -> bool:
@@ -76,10 +82,12 @@ class Rules:
         self._checks = checks
         self._check_filter = check_filter
 
-    def check_subscriber(self, subscriber: Any) -> str:
-        """The URI of somebody who can be subscribed."""
+    def check_subscriber(self, subscriber: Any, key: QueueKey) -> str:
+        """The URI of somebody who can be subscribed to that queue."""
         if not isinstance(subscriber, str):
             raise Invalid("Subscriber must be a URI.")
+        if len(subscriber.encode("utf-8", "surrogatepass")) > MAX_SUBSCRIBER:
+            raise Invalid(f"The subscriber may have at most {MAX_SUBSCRIBER} bytes.")
         try:
             scheme = urlsplit(subscriber).scheme
         except ValueError:
@@ -90,6 +98,8 @@ class Rules:
             )
         if scheme in self._checks:
             self._checks[scheme](subscriber)
+        if scheme in INSIDE and subscriber.partition(":")[2] == key.name:
+            raise Invalid("A queue cannot be told of its own messages: name another queue.")
         return subscriber
 
     def check_options(self, options: Any) -> dict[str, Any]:
@@ -118,15 +128,18 @@ class Rules:
         self._limits.check_subscription_ttl(ttl, now)
         return int(ttl)
 
-    def changes(self, document: Any, now: float) -> Changes:
-        """Those that a request asks for; null asks for none, as does what is not there."""
+    def changes(self, document: Any, key: QueueKey, now: float) -> Changes:
+        """Those that a request asks for, of a subscription to that queue.
+
+        Null asks for none, as does what is not there.
+        """
         if isinstance(document, list):
             raise Invalid("Subscriptions must be a dict.")
         if not document:
-            raise Invalid("No subscription to create.")
+            raise Invalid("The body changes nothing: give at least one of subscriber, ttl and options.")
         asked = {name: document[name] for name in Changes.__struct_fields__ if document.get(name) is not None}
         if "subscriber" in asked:
-            self.check_subscriber(asked["subscriber"])
+            self.check_subscriber(asked["subscriber"], key)
         if "options" in asked:
             self.check_options(asked["options"])
         if "ttl" in asked:

@@ -27,7 +27,8 @@ from sukkal import requests as r
 from sukkal.core.catalog import Catalog
 from sukkal.core.context import Context
 from sukkal.core.ids import minted
-from sukkal.core.notifier import Hear, Listener, Notifier
+from sukkal.core.notifier import Hear, Notifier
+from sukkal.core.subscribing import leave
 from sukkal.core.subscribing.confirmation import Confirmation
 from sukkal.core.subscribing.deliveries import new_note
 from sukkal.core.subscribing.rules import Entrust, Rules, wants_order
@@ -117,12 +118,13 @@ class Subscriptions:
         subscription = Subscription(
             id=self._new_id(ctx.now),
             source=key.title,
-            subscriber=connection.uri if connection else rules.check_subscriber(request.subscriber),
+            subscriber=connection.uri if connection else rules.check_subscriber(request.subscriber, key),
             options=rules.check_options(request.options or {}),
             ttl=rules.check_ttl(ttl, ctx.now),
             created=ctx.now,
             connection=connection is not None,
         )
+        leave.check(ctx, subscription)
         if self._wants_trust(subscription) and not await self._is_there(key, subscription, now=ctx.now):
             subscription = await self._entrusted(subscription, ctx)
         if self._catalog.cached(key, ctx.now) is None:
@@ -154,10 +156,10 @@ class Subscriptions:
         return replace(subscription, options=options)
 
     async def _is_there(self, key: QueueKey, subscription: Subscription, *, now: float) -> bool:
-        """Whether the subscriber has a subscription already; asked so that none is entrusted in vain."""
+        """Whether the subscriber has a subscription that stays; asked so that none is entrusted in vain."""
         named = await self._documents.get(_shelves(key)[0], _digest(subscription.subscriber), now=now)
         there = await self.find(key, named.value.decode(), now=now) if named is not None else None
-        return there is not None and there.subscriber == subscription.subscriber
+        return there is not None and there.subscriber == subscription.subscriber and there.gone is None
 
     async def _listen(
         self, key: QueueKey, subscription: Subscription, connection: Connection, ctx: Context
@@ -166,8 +168,7 @@ class Subscriptions:
         self._notifier.forget(key, connection.subscriptions.get(key, ""))  # its time is over
         connection.subscriptions[key] = subscription.id
         try:
-            listener = Listener(connection.hear, subscription.expires)
-            await self._notifier.listen(key, subscription.id, listener)
+            await self._notifier.listen(key, subscription, connection.hear)
         except StoreUnavailable:
             await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
             raise
@@ -218,6 +219,21 @@ class Subscriptions:
                 if there is None and id_ not in self._half_written and now < minted(id_) + RECORDING:
                     raise StoreUnavailable("a subscription of the same subscriber is being recorded")
 
+    async def _free_name(self, names: Shelf, subscription: Subscription, *, now: float) -> None:
+        """Write that the subscriber has this subscription no more, unless it has another by now.
+
+        What is written ends at once, by any clock: a deletion could not tell whose name it meets.
+        """
+        name = _digest(subscription.subscriber)
+        while (taken := await self._documents.get(names, name, now=now)) is not None:
+            if taken.value.decode() != subscription.id:
+                return
+            freed = await self._documents.put(
+                names, name, taken.value, expect=taken.version, now=now, expires=0.0
+            )
+            if freed is not None:
+                return
+
     async def _put(
         self, key: QueueKey, subscription: Subscription, version: int, *, now: float
     ) -> int | None:
@@ -237,21 +253,23 @@ class Subscriptions:
         What the caller entrusted lasts as long as the subscription was to last then. New options without
         it have it given anew.
         """
-        changes = msgspec.structs.asdict(self._rules.changes(request.document, ctx.now))
-        changes = {name: value for name, value in changes.items() if value is not UNSET}
         key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        changes = msgspec.structs.asdict(self._rules.changes(request.document, key, ctx.now))
+        changes = {name: value for name, value in changes.items() if value is not UNSET}
         if not changes:
             raise Invalid(f"Subscription {id_} could not be updated.", title="Unable to update subscription")
         if "ttl" in changes:
             changes["created"] = ctx.now
 
         def changed(before: Subscription) -> Subscription:
-            if changes.get("subscriber", before.subscriber) == before.subscriber:
-                return replace(before, **changes)
-            return replace(before, **changes, confirmed=False, connection=False, gone=None)
+            after = replace(before, **changes)
+            if after.subscriber != before.subscriber:
+                after = replace(after, confirmed=False, connection=False, gone=None)
+            leave.check_change(ctx, before, after)
+            return after
 
         if self._entrusts and not changes.keys().isdisjoint(("subscriber", "options")):
-            wanted = changed(await self.get(ctx, r.GetSubscription(queue=key.name, subscription_id=id_)))
+            wanted = changed(await self._get(ctx, key, id_))
             if self._wants_trust(wanted):
                 changes["options"] = (await self._entrusted(wanted, ctx)).options
         try:
@@ -261,7 +279,7 @@ class Subscriptions:
         if not after.connection:
             await self._mark(key, after, now=ctx.now)
         if after.subscriber == before.subscriber:
-            self._notifier.renew(key, id_, after.expires)
+            self._notifier.renew(key, after)
             return after
         if before.connection:
             self._notifier.forget(key, id_)
@@ -302,7 +320,7 @@ class Subscriptions:
                 if await self._put(key, after, document.version, now=now) is not None:
                     break
             if moved:
-                await self._documents.delete(names, _digest(before.subscriber))
+                await self._free_name(names, before, now=now)
         return before, after
 
     async def page(self, ctx: Context, request: r.ListSubscriptions) -> r.SubscriptionList:
@@ -312,10 +330,14 @@ class Subscriptions:
         self._limits.check_subscription_limit(limit)
         _, records = _shelves(QueueKey(ctx.project, request.queue))
         documents = await self._documents.scan(records, after=request.marker or "", limit=limit, now=ctx.now)
-        return r.SubscriptionList(subscriptions=[_read(document.value) for document in documents])
+        found = [leave.shown(ctx, _read(document.value)) for document in documents]
+        return r.SubscriptionList(subscriptions=found)
 
     async def get(self, ctx: Context, request: r.GetSubscription) -> Subscription:
-        key, id_ = QueueKey(ctx.project, request.queue), request.subscription_id
+        key = QueueKey(ctx.project, request.queue)
+        return leave.shown(ctx, await self._get(ctx, key, request.subscription_id))
+
+    async def _get(self, ctx: Context, key: QueueKey, id_: str) -> Subscription:
         found = await self.find(key, id_, now=ctx.now)
         if found is None:
             raise _not_found(id_)
@@ -388,12 +410,13 @@ class Subscriptions:
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        subscriber = _read(document.value).subscriber
-        if owner not in (None, subscriber):  # it was handed over to another
+        subscription = _read(document.value)
+        if owner not in (None, subscription.subscriber):  # it was handed over to another
             return
-        name = _digest(subscriber)
         # Together, so that a store that groups its writes takes them in one step, in this order.
-        await asyncio.gather(self._documents.delete(records, id_), self._documents.delete(names, name))
+        await asyncio.gather(
+            self._documents.delete(records, id_), self._free_name(names, subscription, now=now)
+        )
 
 
 def _not_found(id_: str) -> NotFound:

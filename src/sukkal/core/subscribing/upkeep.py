@@ -1,7 +1,7 @@
 """Keeping listeners as their records say, whichever process changes these.
 
-When a listener may be other than its record says, that is read again; then it is forgotten, or listens until
-when the record says. This is in doubt
+When a listener may be other than its record says, that is read again; then it is forgotten, or listens to
+what and until when the record says. This is in doubt
 
 - once it listens, since until then no change of the record that was written before could be heard of;
 - when somebody tells of a change, or the line on which it may have been told was broken;
@@ -80,7 +80,7 @@ class Upkeep:
             log.exception("the record of subscription %s to %s cannot be read", id_, key.name)
             return True
         if found is not None and found.connection:
-            self._notifier.renew(key, id_, found.expires)
+            self._notifier.renew(key, found)
         else:  # gone, or another's
             self._notifier.forget(key, id_)
         return True

@@ -54,6 +54,9 @@ class SqliteDocuments:
             if (present.version if present else 0) != expect:
                 return None
         version = self._database.next_number()  # so that a name used again gets a new version too
+        if expires is not None and expires <= now:  # nothing to keep
+            self._delete(shelf, name)
+            return version
         self._execute(
             "INSERT OR REPLACE INTO document VALUES (?, ?, ?, ?, ?, ?)",
             (*shelf, name, version, value, expires),

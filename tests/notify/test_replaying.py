@@ -1,0 +1,152 @@
+"""Dead letters that are sent again: to whom, and as what."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from core.world import Stage, bodies
+from hand_clock import others_go_on
+from until import until
+
+from sukkal.core.signing import Signer
+from sukkal.core.subscribing.confirmation import Terms
+from sukkal.errors import Conflict
+
+from .carrier import DELIVERED, GONE, NEVER, Post, dispatching
+
+A = "http://a.example"
+SIGNER = Signer("0123456789abcdef0123456789abcdef")
+
+
+async def replay(post: Post, id_: str) -> int:
+    answer = await post.call("subscriptions.replay", queue="q", subscription_id=id_)
+    replayed: int = answer.replayed
+    return replayed
+
+
+async def confirm(post: Post, id_: str, confirmed: bool) -> None:
+    await post.call(
+        "subscriptions.confirm", queue="q", subscription_id=id_, document={"confirmed": confirmed}
+    )
+
+
+# --- to whom -----------------------------------------------------------------------------------------
+
+
+async def test_letters_of_an_unconfirmed_subscription_stay_until_it_is_confirmed() -> None:
+    post = Post(terms=Terms(required=True), signer=SIGNER)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    await confirm(post, id_, True)
+    post.carrier.outcomes[A] = [DELIVERED, NEVER, DELIVERED]  # the first is the question
+    async with dispatching(post):
+        await post.delivered(1)
+        await post.post("q", "precious")
+        await until(lambda: post.service.figures.deliveries_dead_lettered == 1)
+        await confirm(post, id_, False)
+        await post.delivered(3)
+        with pytest.raises(Conflict, match=f"{id_} is not confirmed"):
+            await replay(post, id_)
+        await post.settled()
+        assert len(await post.listed("dead")) == 1
+        await confirm(post, id_, True)
+        assert await replay(post, id_) == 1
+        await post.delivered(4)
+    assert post.carrier.to(A)[-1] == "precious"
+    assert await post.listed("dead") == []
+
+
+async def test_letters_of_a_disabled_subscription_stay_until_it_is_subscribed_again() -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    post.carrier.outcomes[A] = [GONE, DELIVERED]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await post.delivered(1)
+        with pytest.raises(Conflict, match="Subscribe the same URI again"):
+            await replay(post, id_)
+        assert await post.pending() == (0, 0)
+        assert len(bodies(await post.listed("dead"))) == 1
+        assert await post.subscribe("q", A, _dead_letter_queue="dead") == id_
+        assert await replay(post, id_) == 1
+        await post.delivered(2)
+    assert post.carrier.to(A) == [1, 1]
+
+
+# --- as what -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_delivery_keeps_its_id_however_often_it_is_sent_again(ordered: bool) -> None:
+    """Each time it fails once more before the replay has come to delete the letter it was made of."""
+    stage = Stage()
+    post = Post(stage, encryption_key="secret")
+    await post.create("q", _enable_encrypt_messages=True)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead", ordered=ordered)
+    post.carrier.outcomes[A] = [NEVER] * 4 + [DELIVERED]
+    await post.post("q", "precious")
+    async with dispatching(post):
+        for round_ in range(1, 4):
+            await until(lambda round_=round_: post.service.figures.deliveries_dead_lettered == round_)
+            await post.settled()
+            (letter,) = bodies(await post.listed("dead"))
+            assert letter["delivery"] == post.carrier.parcels[0].id
+            gate = stage.messages.hold_before("delete")
+            replaying = asyncio.create_task(replay(post, id_))
+            await gate.reached()
+            if not ordered:  # a turn is ended by a deletion as well
+                await until(lambda round_=round_: post.service.figures.deliveries_dead_lettered == round_ + 1)
+            gate.open()
+            assert await replaying == 1
+        await until(lambda: post.service.figures.deliveries_dead_lettered == 4)
+        await post.settled()
+        assert await replay(post, id_) == 1
+        await post.delivered(5)
+    assert post.carrier.to(A) == ["precious"] * 5
+    assert len({parcel.delivery for parcel in post.carrier.parcels}) == 1
+    assert len({parcel.id for parcel in post.carrier.parcels}) == 5
+    assert await post.listed("dead") == []
+
+
+async def test_what_is_sent_again_does_not_go_with_the_delivery_that_has_just_failed() -> None:
+    """Its letter is there before it is taken out of its series."""
+    stage = Stage()
+    post = Post(stage)
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead", ordered=True)
+    post.carrier.outcomes[A] = [NEVER, DELIVERED]
+    post.carrier.pausing[A] = asyncio.Event()
+    await post.post("q", 1)
+    async with dispatching(post):
+        await until(lambda: post.carrier.parcels)
+        await others_go_on()
+        gate = stage.messages.hold_before("delete")
+        post.carrier.pausing[A].set()
+        await gate.reached()
+        assert len(await post.listed("dead")) == 1
+        assert await replay(post, id_) == 1
+        gate.open()
+        await post.delivered(2)
+    assert post.carrier.to(A) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"delivery": ""}, {"delivery": "x\r\nX: y"}, {"delivery": "a" * 65}, {"delivery": "a~b"}]
+)
+async def test_letter_that_does_not_tell_its_delivery_gives_it_its_own_id(told: dict[str, Any]) -> None:
+    post = Post()
+    id_ = await post.subscribe("q", A, _dead_letter_queue="dead")
+    failure = {
+        "Message_Type": "DeliveryFailure",
+        "queue_name": "q",
+        "subscription_id": id_,
+        "subscriber": A,
+        "reason": "it answered 404",
+        "attempts": 1,
+        "time": "2026-01-12T00:00:00Z",
+        "notification": {"body": 1},
+    }
+    (letter,) = await post.post("dead", failure | told)
+    async with dispatching(post):
+        assert await replay(post, id_) == 1
+        await post.delivered(1)
+    (parcel,) = post.carrier.parcels
+    assert (parcel.delivery, post.carrier.to(A)) == (letter, [1])
