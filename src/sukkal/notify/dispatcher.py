@@ -130,8 +130,8 @@ class Dispatcher:
     def start(self) -> None:
         self._writing = asyncio.create_task(_lasting(self._ledger.write))
         self._taking = [
-            asyncio.create_task(self._take(JOBS, JOBS_AT_ONCE, self._take_jobs)),
-            asyncio.create_task(self._take(PARKED, PARKED_AT_ONCE, self._take_parked)),
+            asyncio.create_task(self._take(JOBS, JOBS_AT_ONCE, self._end_some_jobs, self._take_jobs)),
+            asyncio.create_task(self._take(PARKED, PARKED_AT_ONCE, self._catch_up, self._take_parked)),
         ]
 
     async def stop(self, patience: float) -> None:
@@ -169,7 +169,11 @@ class Dispatcher:
     # --- taking up -----------------------------------------------------------------------------------
 
     async def _take(
-        self, queue: QueueKey, limit: int, take: Callable[[Lease, float], Awaitable[int]]
+        self,
+        queue: QueueKey,
+        limit: int,
+        be_ready: Callable[[], Awaitable[None]],
+        take: Callable[[Lease, float], Awaitable[int]],
     ) -> None:
         """Take up whatever there is, until told to stop."""
         pause = FIRST_PAUSE
@@ -179,7 +183,7 @@ class Dispatcher:
                     self._places.append(place)
                     try:
                         while not self._ended:
-                            await self._catch_up()
+                            await be_ready()
                             now = self._clock.now()
                             lease = Lease(id=self._new_id(now), ttl=LEASE_SECONDS, grace=0, since=now)
                             taken = await take(lease, now)
@@ -220,10 +224,14 @@ class Dispatcher:
 
     # --- jobs ----------------------------------------------------------------------------------------
 
-    async def _take_jobs(self, lease: Lease, now: float) -> int:
+    async def _end_some_jobs(self) -> None:
+        """Wait as long as many are handed out."""
+        await self._catch_up()
         while not self._stopping and len(self._handed_out) >= MOST_HANDED_OUT:
             self._less.clear()
             await self._less.wait()
+
+    async def _take_jobs(self, lease: Lease, now: float) -> int:
         taken = await self._deliveries.take_jobs(lease, limit=JOBS_AT_ONCE, now=now)
         if not taken:
             return 0
@@ -239,7 +247,7 @@ class Dispatcher:
                 in_line[job.key] = work
         with forsaking(works):
             for key, work in in_line.items():
-                await self._go_through(work, _line_item(key))
+                await self._go_through(work, _line_item(key, work.id))
             for some in by_queue.values():
                 await self._begin_jobs(some)
         return len(taken)
@@ -382,10 +390,10 @@ class Dispatcher:
         self._ledger.end(work)
 
 
-def _line_item(key: QueueKey) -> Parked:
-    """What has somebody go through the line of a queue's jobs."""
+def _line_item(key: QueueKey, job: str) -> Parked:
+    """What has somebody go through the line of a queue's jobs, as the job with this id does."""
     return Parked(
-        id=line_or_series(key, "").name,
+        id=f"line.{job}",
         project=key.project,
         queue=key.name,
         subscription="",
