@@ -239,26 +239,6 @@ async def test_filter_set_by_another_process_counts_from_then_on(
     assert socket.heard == ['{"x":"y"}', '{"x":"n"}', "1"]
 
 
-async def test_filter_is_compiled_when_it_changes_and_not_when_the_ttl_does(
-    monkeypatch: pytest.MonkeyPatch, shared: Shared
-) -> None:
-    compiled = []
-    here = shared.process()
-    compile_filter = here.service.subscriptions._notifier._compile_filter
-    assert compile_filter is not None
-
-    def counted(given: Any) -> Any:
-        compiled.append(given)
-        return compile_filter(given)
-
-    monkeypatch.setattr(here.service.subscriptions._notifier, "_compile_filter", counted)
-    id_ = await subscribed(here.connect("socket"), options={"filter": {"x": [1]}})
-    await update(here, id_, ttl=90)
-    await update(here, id_, options={"filter": {"x": [True]}})
-    await update(here, id_, options={})
-    assert compiled == [{"x": [1]}, {"x": [True]}]
-
-
 async def test_filter_of_another_release_lets_everything_through(
     here: Process, shared: Shared, caplog: pytest.LogCaptureFixture
 ) -> None:

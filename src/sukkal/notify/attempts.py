@@ -23,6 +23,8 @@ LINE_SECONDS = 1.0  # what a host with a full line asks for
 CLOSED_SECONDS = 20.0  # before a delivery to a host that was closed is looked at again, at least
 ROUTES = 10_000  # subscribers whose deliverer and host are remembered
 
+UNREADABLE = b"null"  # in place of a notification
+DAMAGED = Outcome(Result.FAILED, "its message cannot be read any more")
 DISABLED = Outcome(Result.FAILED, "it has answered before that it is gone")
 NOBODY = Outcome(Result.FAILED, "nobody delivers to subscribers of this type")
 
@@ -46,12 +48,16 @@ class Attempts:
         self._routes: dict[str, tuple[Deliverer | None, str]] = {}
 
     def notification(self, parked: Parked) -> bytes:
-        """What the subscriber is told, as JSON."""
+        """What the subscriber is told, as JSON; UNREADABLE when that cannot be found out."""
         told = parked.message
-        if told is None:
-            return self._recipients.text(parked)
-        body = self._recipients.body(told)
-        return render(Notice(queue=parked.key.title, body=body, ttl=told.ttl, delay=told.delay))
+        try:
+            if told is None:
+                return self._recipients.text(parked)
+            body = self._recipients.body(told)
+            return render(Notice(queue=parked.key.title, body=body, ttl=told.ttl, delay=told.delay))
+        except Exception:
+            log.exception("deliveries: one of %s cannot be read", parked.queue)
+            return UNREADABLE
 
     def size(self, subscription: Subscription, notices: Sequence[bytes]) -> int:
         """How many bytes an attempt has in memory."""
@@ -86,6 +92,8 @@ class Attempts:
 
     async def make(self, rows: Sequence[Parked], subscription: Subscription, notices: list[bytes]) -> Outcome:
         """Try once to deliver these together. Raises Closed when its host was closed before its turn came."""
+        if UNREADABLE in notices:
+            return DAMAGED
         if subscription.gone is not None:
             return DISABLED
         deliverer, host = self._route(subscription.subscriber)

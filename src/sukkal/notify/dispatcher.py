@@ -22,11 +22,10 @@ finished. While the store cannot be reached, what was done is kept in mind, and 
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from sukkal.core.clock import Clock
-from sukkal.core.subscribing.deliveries import JOBS, PARKED, Deliveries, Job, Parked, line_or_series
+from sukkal.core.subscribing.deliveries import JOBS, PARKED, Deliveries, Job, Parked
 from sukkal.core.subscribing.recipients import Recipients
 from sukkal.core.subscribing.rules import wants_series
 from sukkal.core.waiting import Place
@@ -53,7 +52,8 @@ from sukkal.notify.ledger import (
     forsaking,
     insist,
 )
-from sukkal.notify.lines import Lines, Pile
+from sukkal.notify.lines import UNPACKED, Lines, Pile
+from sukkal.notify.retry import LONGEST_WAIT
 from sukkal.notify.room import Room
 from sukkal.notify.under_way import UnderWay
 from sukkal.tally import Figures
@@ -64,14 +64,14 @@ MOST_OPEN = 8192  # deliveries tried, or about to be, in memory at once
 MOST_BYTES = 64 * 1024 * 1024  # of these
 MOST_UNWRITTEN = 2048  # deliveries to be parked, in memory at once
 MOST_UNWRITTEN_BYTES = 16 * 1024 * 1024
-MOST_HANDED_OUT = 16  # jobs handed out at once, those of one queue and one look counting as one
-MOST_HANDED_OUT_BYTES = 64 * 1024 * 1024
+MOST_HANDED_OUT = 256  # jobs handed out at once, those of one queue and one look counting as one
+MOST_HANDED_OUT_BYTES = 256 * 1024 * 1024
 JOBS_AT_ONCE = 64
 PARKED_AT_ONCE = 256
 PARKED_BYTES = 8 * 1024 * 1024  # taken up at once; of more, fewer are taken the next time
 LONG = 3600.0  # seconds of sleep without a reason to look
 STRIDE = 32  # deliveries begun without a pause
-LONGEST_TURN = 30.0  # seconds that jobs are put off for, at most
+LONGEST_PUT_OFF = 30.0  # seconds that jobs are, at most
 
 Answer = TypeVar("Answer")
 
@@ -104,7 +104,15 @@ class Dispatcher:
         self._fan_out = FanOut(recipients, deliveries, clock)
         self._attempts = Attempts(recipients, deliverers, hosts, clock, figures, chance)
         self._lines = Lines(
-            deliveries, recipients, self._fan_out, self._attempts, self._ledger, room, clock, new_id
+            deliveries,
+            recipients,
+            self._fan_out,
+            self._attempts,
+            self._ledger,
+            (room, room_of_jobs),
+            clock,
+            new_id,
+            lambda: self._stopping,
         )
         self._begun = 0
         self._parked_at_once = PARKED_AT_ONCE
@@ -184,6 +192,8 @@ class Dispatcher:
                     try:
                         while not self._ended:
                             await be_ready()
+                            if self._ended:
+                                break
                             now = self._clock.now()
                             lease = Lease(id=self._new_id(now), ttl=LEASE_SECONDS, grace=0, since=now)
                             taken = await take(lease, now)
@@ -247,25 +257,41 @@ class Dispatcher:
                 in_line[job.key] = work
         with forsaking(works):
             for key, work in in_line.items():
-                await self._go_through(work, _line_item(key, work.id))
+                await self._go_through(work, _line_item(key, work.id, now))
             for some in by_queue.values():
                 await self._begin_jobs(some)
         return len(taken)
 
     async def _begin_jobs(self, some: Sequence[tuple[Work, str, Job]]) -> None:
         """Begin to hand out jobs of one queue, or put them off when too many of its project's are."""
-        works, jobs = [work for work, _, _ in some], [job for _, _, job in some]
-        begin = partial(self._hand_out, works, jobs)
-        size = sum(job.size for job in jobs)
-        if not self._handed_out.start(works, begin, project=jobs[0].project, size=size):
-            now = self._clock.now()
-            rows = [
-                (id_, job, self._attempts.after(job.messages[0].created, LINE_SECONDS, LONGEST_TURN))
-                for _, id_, job in some
-            ]
-            await insist(partial(self._deliveries.put_jobs_off, rows, now=now))
-            for work in works:
-                self._ledger.end(work)
+        works = [work for work, _, _ in some]
+        begin = partial(self._hand_out_some, some)
+        size = sum(job.size for _, _, job in some) * UNPACKED
+        if not self._handed_out.start(works, begin, project=some[0][2].project, size=size):
+            await self._put_jobs_off(some, LINE_SECONDS, LONGEST_PUT_OFF)
+
+    async def _put_jobs_off(
+        self, some: Sequence[tuple[Work, str, Job]], delay: float, longest: float
+    ) -> None:
+        now = self._clock.now()
+        rows = [
+            (id_, job, self._attempts.after(job.messages[0].created, delay, longest)) for _, id_, job in some
+        ]
+        await insist(partial(self._deliveries.put_jobs_off, rows, now=now))
+        for work, _, _ in some:
+            self._ledger.end(work)
+
+    async def _hand_out_some(self, some: Sequence[tuple[Work, str, Job]]) -> None:
+        """Hand out jobs of one queue; after a fault each by itself, and what has one comes back."""
+        try:
+            await self._hand_out([work for work, _, _ in some], [job for _, _, job in some])
+        except Exception:
+            log.exception("deliveries: a fault with one of %s; it comes back", some[0][2].queue)
+            if len(some) == 1:
+                await self._put_jobs_off(some, LEASE_SECONDS, LONGEST_WAIT)
+                return
+            for one in some:
+                await self._hand_out_some([one])
 
     async def _hand_out(self, works: Sequence[Work], jobs: Sequence[Job]) -> None:
         """Begin the deliveries of jobs of one queue, or line them up."""
@@ -306,9 +332,8 @@ class Dispatcher:
                 if parked is None:
                     self._ledger.end(work)
                     continue
-                with _alone(work, parked.queue):
-                    subscription = _unless_fault(subscriptions[parked.key, parked.subscription])
-                    await self._resume(work, parked, subscription)
+                found_one = subscriptions[parked.key, parked.subscription]
+                await self._guarded(work, parked, partial(self._resume, work, parked, found_one))
         return len(taken)
 
     def _adapt(self, size: int) -> None:
@@ -319,28 +344,35 @@ class Dispatcher:
     async def _find(self, key: QueueKey, subscription: str, *, now: float) -> Subscription | None:
         return await self._recipients.find(key, subscription, now=now) if subscription else None
 
-    async def _resume(self, work: Work, parked: Parked, subscription: Subscription | None) -> None:
+    async def _guarded(
+        self, work: Work, parked: Parked, doing: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Do something about one that was parked; after a fault it comes back, and takes no other along."""
+        try:
+            await doing()
+        except Exception:
+            log.exception("deliveries: a fault with one of %s; it comes back", parked.queue)
+            self._put_off(work, parked, self._attempts.after(parked.since, LEASE_SECONDS, LONGEST_WAIT))
+
+    async def _resume(self, work: Work, parked: Parked, found: Subscription | BaseException | None) -> None:
         """Go on with what was parked."""
-        if parked.turn and not parked.subscription:
+        if isinstance(found, BaseException):
+            raise found
+        if parked.turn:
             await self._go_through(work, parked)
-        elif subscription is None or (not parked.directed and self._recipients.awaited(subscription)):
+        elif found is None or (not parked.directed and self._recipients.awaited(found)):
             self._figures.deliveries_dropped += 1  # it wants nothing any more
-            if parked.turn:
-                series = line_or_series(parked.key, parked.subscription)
-                await insist(partial(self._deliveries.drop, series))
             self._ledger.end(work)
-        elif parked.turn:
-            await self._go_through(work, parked)
         else:
             notification = self._attempts.notification(parked)
             await self._catch_up()
-            self._begin(work, parked, subscription, notification)
+            self._begin(work, parked, found, notification)
             self._ledger.end(work)
 
     async def _go_through(self, work: Work, item: Parked) -> None:
         """Have a line or series gone through, or looked after later when there is no room."""
         await self._catch_up()
-        begin = partial(self._lines.go_through, work, item)
+        begin = partial(self._guarded, work, item, partial(self._lines.go_through, work, item))
         if not self._tries.start([work], begin, project=item.project, size=0):
             self._put_off(work, item, self._attempts.after(self._clock.now(), LINE_SECONDS, 0.0))
 
@@ -348,19 +380,24 @@ class Dispatcher:
 
     def _begin(self, work: Work, parked: Parked, subscription: Subscription, notification: bytes) -> None:
         """Try a delivery now, or park it when its host is not to be tried, or there is no room for it."""
-        work.left += 1
+        size = self._attempts.size(subscription, [notification])
         longest = 2.0 ** min(parked.parkings, 20)
 
         def begin() -> Coroutine[Any, Any, None] | None:
             due = self._attempts.delay(parked, subscription, longest)
             if due is None:
-                return self._try(work, parked, subscription, notification)
+                attempt = partial(self._try, work, parked, subscription, notification)
+                return self._guarded(work, parked, attempt)
             self._put_off(work, parked, due)
             return None
 
-        size = self._attempts.size(subscription, [notification])
-        if not self._tries.start([work], begin, project=parked.project, size=size):
-            self._put_off(work, parked, self._attempts.after(parked.since, LINE_SECONDS, longest))
+        work.left += 1
+        try:
+            if not self._tries.start([work], begin, project=parked.project, size=size):
+                self._put_off(work, parked, self._attempts.after(parked.since, LINE_SECONDS, longest))
+        except Exception:
+            work.left -= 1  # nothing was begun
+            raise
 
     def _put_off(self, work: Work, parked: Parked, due: float) -> None:
         self._ledger.park(work, replace(parked, parkings=parked.parkings + 1), due)
@@ -390,14 +427,14 @@ class Dispatcher:
         self._ledger.end(work)
 
 
-def _line_item(key: QueueKey, job: str) -> Parked:
+def _line_item(key: QueueKey, job: str, now: float) -> Parked:
     """What has somebody go through the line of a queue's jobs, as the job with this id does."""
     return Parked(
         id=f"line.{job}",
         project=key.project,
         queue=key.name,
         subscription="",
-        since=0.0,
+        since=now,
         turn=True,
     )
 
@@ -409,22 +446,6 @@ async def _all(calls: Iterable[Awaitable[Answer]]) -> list[Answer | BaseExceptio
         if isinstance(each, StoreUnavailable):
             raise each
     return found
-
-
-def _unless_fault(answer: Answer | BaseException) -> Answer:
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
-
-
-@contextlib.contextmanager
-def _alone(work: Work, queue: str) -> Iterator[None]:
-    """Let a fault with one work keep others from nothing. It comes back when the lease lapses."""
-    try:
-        yield
-    except Exception:
-        log.exception("deliveries: a fault with one of %s; it comes back", queue)
-        work.hold.forsaken = True
 
 
 async def _lasting(chore: Callable[[], Awaitable[None]]) -> None:

@@ -1,16 +1,19 @@
 """Which deliveries jobs stand for: each of their messages, for each subscription that wants it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from time import perf_counter
 
 from sukkal.core.clock import Clock
 from sukkal.core.subscribing.deliveries import Deliveries, Job, Parked, Told, delivery_id
-from sukkal.core.subscribing.filters import Content, content, filter_of
+from sukkal.core.subscribing.filters import UNREADABLE, Content, content, filter_of
 from sukkal.core.subscribing.recipients import Recipients
 from sukkal.model import QueueKey, Subscription
 from sukkal.notify.ledger import insist
+
+log = logging.getLogger(__name__)
 
 LONGEST_STRETCH = 0.002  # seconds until others get their turn
 
@@ -48,13 +51,20 @@ class FanOut:
                         if subscription.gone is not None and subscription.gone < message.created:
                             continue  # what came before is a failure
                         if matches is not None:
-                            body = body or content(self._recipients.body(message))
+                            body = body or self._content(message)
                             if not matches(body):
                                 continue
                         yield job, _delivery(job, message, subscription), subscription
         if not anybody:
             for note in {job.note for job in jobs}:
                 await insist(partial(self._deliveries.unmark, key, note))
+
+    def _content(self, message: Told) -> Content:
+        try:
+            return content(self._recipients.body(message))
+        except Exception:  # it matches, and fails where it is delivered
+            log.exception("deliveries: a message cannot be read")
+            return UNREADABLE
 
 
 def _delivery(job: Job, message: Told, subscription: Subscription) -> Parked:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from sukkal.core.clock import Clock, Timer
-from sukkal.core.subscribing.deliveries import Deliveries, Parked
+from sukkal.core.subscribing.deliveries import JOBS, PARKED, Deliveries, Parked
 from sukkal.errors import StoreUnavailable
 from sukkal.model import Lease, QueueKey
 
@@ -187,7 +187,8 @@ class Ledger:
             await asyncio.gather(*(self._renew(hold, now) for hold in holds))
         except StoreUnavailable as exc:
             log.warning("deliveries: leases could not be renewed: %s", exc)
-        self._set_timer()
+        finally:
+            self._set_timer()
 
     async def _renew(self, hold: Hold, now: float) -> None:
         lease = replace(hold.lease, since=now)
@@ -208,8 +209,8 @@ class Ledger:
             self._renewing.cancel()
 
     async def give_back(self) -> None:
-        """Let others have at once what is not over."""
-        for hold in list(self._holds):
+        """Let others have at once what is not over; turns first, which whoever takes up the rest wants."""
+        for hold in sorted(self._holds, key=lambda hold: hold.queue in (JOBS, PARKED)):
             with contextlib.suppress(StoreUnavailable):  # then it lapses
                 await self.let_go(hold)
 

@@ -23,20 +23,20 @@ from sukkal.core.subscribing.deliveries import (
 from sukkal.core.subscribing.recipients import Recipients
 from sukkal.core.subscribing.rules import parcel_size, wants_series
 from sukkal.model import Lease, QueueKey, Subscription
-from sukkal.notify.attempts import LINE_SECONDS, Attempts
+from sukkal.notify.attempts import LINE_SECONDS, UNREADABLE, Attempts
 from sukkal.notify.deliverer import Result
 from sukkal.notify.fan_out import FanOut
 from sukkal.notify.hosts import Closed
 from sukkal.notify.ledger import LEASE_SECONDS, Hold, Ledger, Work, forsaking, insist
 from sukkal.notify.room import Room
 
-JOBS_AT_ONCE = 64
 LONGEST_DELAY = (
     60.0  # seconds before a whole series is looked at again that waits for its host, unless closed
 )
 PARCEL_BYTES = 1024 * 1024  # of messages brought at once, if they are more than one
-FEW = 10  # deliveries of a series read at once
-READ_AT_ONCE = 16  # series of which deliveries are read at the same time
+FEW = 10  # jobs of a line, deliveries of a series read at once
+READ_AT_ONCE = 16  # lines and series that are read at the same time
+UNPACKED = 10  # times as much memory as its message takes a job that is looked at with filters
 
 WRITTEN_AT_ONCE = 500  # deliveries
 BYTES_AT_ONCE = 4 * 1024 * 1024  # of these
@@ -50,17 +50,19 @@ class Lines:
         fan_out: FanOut,
         attempts: Attempts,
         ledger: Ledger,
-        room: Room,
+        rooms: tuple[Room, Room],
         clock: Clock,
         new_id: Callable[[float], str],
+        stopping: Callable[[], bool],
     ) -> None:
-        """`room` for what is tried to be delivered."""
+        """`rooms` for what is tried to be delivered, and for jobs. Once `stopping`, nothing more is begun."""
         self._deliveries = deliveries
         self._recipients = recipients
         self._fan_out = fan_out
         self._attempts = attempts
         self._ledger = ledger
-        self._room = room
+        self._room, self._room_of_jobs = rooms
+        self._stopping = stopping
         self._clock = clock
         self._new_id = new_id
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
@@ -88,30 +90,46 @@ class Lines:
             self._ledger.forget(held)  # but when this was cancelled: then it has to be given back
             if ended:
                 break
+            if due is None and self._stopping():
+                due = now
         if due is not None:
-            # All who find the same write the same, so one of them comes back.
-            self._ledger.park(work, turn_item(item, f"{line.name}@{due!r}"), due)
+            # All who find the same write the same, so one of them comes back; but it must not be taken for
+            # the one that is about to be deleted.
+            id_ = f"{line.name}@{due!r}"
+            again = item.parkings + 1 if item.id == id_ else 0
+            self._ledger.park(work, replace(turn_item(item, id_), parkings=again), due)
         else:
             self._ledger.end(work)
 
     # --- one line ------------------------------------------------------------------------------------
 
-    async def _share_out(self, line: QueueKey, hold: Hold, _turn: Turn, item: Parked) -> None:
-        """Put the deliveries of one job after the other where they belong, until none is left.
+    async def _share_out(self, line: QueueKey, hold: Hold, turn: Turn, item: Parked) -> float | None:
+        """Put the deliveries of one job after the other where they belong; None when that is all.
 
-        Or until the turn has lapsed.
+        Else when to go on, since there is no room now. None also when the turn has lapsed.
         """
-        while hold.lease.due > (now := self._clock.now()):
-            found = await insist(partial(self._deliveries.first_jobs, line, limit=JOBS_AT_ONCE, now=now))
-            if not found:
-                return
-            jobs = [job for _, job in found if job is not None]
-            async with aclosing(self._fan_out.of(item.key, jobs)) as made:
-                pile = Pile(self._deliveries, self._clock)
-                async for _, parked, subscription in made:
-                    await pile.put(parked, subscription)
-                await pile.store()
+        while hold.lease.due > (now := self._clock.now()) and not self._stopping():
+            async with self._reading:
+                found = await insist(partial(self._deliveries.first_jobs, line, limit=FEW, now=now))
+                jobs = [job for _, job in found if job is not None]
+                size = sum(job.size for job in jobs) * UNPACKED
+                has_room = self._room_of_jobs.take(item.project, size)
+            if not has_room:
+                due = self._attempts.after(now, LINE_SECONDS, 0.0)
+                await insist(partial(self._deliveries.put_off, line, hold.lease.id, turn, due=due, now=now))
+                return due
+            try:
+                if not found:
+                    return None
+                async with aclosing(self._fan_out.of(item.key, jobs)) as made:
+                    pile = Pile(self._deliveries, self._clock)
+                    async for _, parked, subscription in made:
+                        await pile.put(parked, subscription)
+                    await pile.store()
+            finally:
+                self._room_of_jobs.leave(item.project, size)
             await insist(partial(self._deliveries.done, line, [id_ for id_, _ in found], now=now))
+        return None
 
     # --- one series ----------------------------------------------------------------------------------
 
@@ -120,13 +138,17 @@ class Lines:
 
         None when there is none, when the subscription wants none any more, and when the turn has lapsed.
         """
-        while hold.lease.due > (now := self._clock.now()):
+        while hold.lease.due > (now := self._clock.now()) and not self._stopping():
             # Asked for each parcel: as long as messages come a turn goes on, and meanwhile it may be changed.
             subscription = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
-            if subscription is None or self._recipients.awaited(subscription):
+            if subscription is None:
                 self._attempts.figures.deliveries_dropped += 1
                 await insist(partial(self._deliveries.drop, series))
                 return None
+            if self._recipients.awaited(subscription):
+                if not await self._drop_some(series, item):
+                    return None
+                continue
             async with self._reading:
                 ids, rows, notices = await self._next_parcel(series, turn, subscription)
                 if not ids:
@@ -151,6 +173,21 @@ class Lines:
             turn = Turn()
         return None
 
+    async def _drop_some(self, series: QueueKey, item: Parked) -> bool:
+        """Take out what is for one that has not confirmed; False when there is nothing.
+
+        That is looked at once more after what is there was read: what comes later may be for one that has.
+        """
+        found, _ = await insist(
+            partial(self._deliveries.deliveries_in, series, limit=FEW, after=None, now=self._clock.now())
+        )
+        now = self._clock.now()
+        subscription = await insist(partial(self._recipients.find, item.key, item.subscription, now=now))
+        if found and subscription is not None and self._recipients.awaited(subscription):
+            self._attempts.figures.deliveries_dropped += len(found)
+            await insist(partial(self._deliveries.done, series, [id_ for id_, _ in found], now=now))
+        return bool(found)
+
     async def _next_parcel(
         self, series: QueueKey, turn: Turn, subscription: Subscription
     ) -> tuple[list[str], list[Parked], list[bytes]]:
@@ -167,7 +204,9 @@ class Lines:
                 if row is not None:
                     notice = self._attempts.notification(row)
                     size += len(notice)
-                    if size > PARCEL_BYTES and notices and not turn.size:  # one that failed stays as it is
+                    # One that failed stays as it is; one that cannot be read goes alone.
+                    too_large = size > PARCEL_BYTES and not turn.size
+                    if notices and (too_large or UNREADABLE in (notice, notices[-1])):
                         return ids, rows, notices
                     rows.append(replace(row, attempts=turn.attempts))
                     notices.append(notice)

@@ -13,7 +13,8 @@ class Room:
     """For so many things, of so many bytes together.
 
     A project may take as much as is left free. So one alone gets half of it, two a third each, and there is
-    always some for one more. What is refused is not to be waited for: it belongs into the store.
+    always some for one more. What is refused is not to be waited for: it belongs into the store. Of a project
+    that has nothing but things without a size, one has room whatever its size, if there is any left.
     """
 
     def __init__(self, *, count: int, size: int) -> None:
@@ -22,15 +23,11 @@ class Room:
         self._used: dict[str, _Used] = {}
 
     def take(self, project: str, size: int) -> bool:
-        """Take room for one thing of so many bytes; False when there is none for the project.
-
-        The first one of a project has room, whatever its size.
-        """
-        used = self._used.get(project)
-        if used is None:
-            used = self._used[project] = _Used()
-        elif used.count >= self._count or used.size + size > self._size:
+        """Take room for one thing of so many bytes; False when there is none for the project."""
+        used = self._used.get(project) or _Used()
+        if used.count >= self._count or (used.size + size > self._size if used.size else self._size <= 0):
             return False
+        self._used[project] = used
         used.count += 1
         used.size += size
         self._count -= 1

@@ -36,9 +36,13 @@ class UnderWay:
         """
         if not self._room.take(project, size):
             return False
-        doing = begin()
+        doing = None
+        try:
+            doing = begin()
+        finally:
+            if doing is None:
+                self._room.leave(project, size)
         if doing is None:
-            self._room.leave(project, size)
             return True
         task = asyncio.create_task(doing)
         self.tasks.add(task)

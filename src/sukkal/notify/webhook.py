@@ -45,7 +45,8 @@ class Webhook:
         template = subscription.options.get("post_data")
         if not isinstance(template, str) or not template:
             return told
-        return told + len(template) + template.count(PLACEHOLDER) * told
+        places = template.count(PLACEHOLDER)
+        return told + len(template) + (places * told if _fits(places, told) else 0)
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         return await self.post(parcel, parcel.subscription.subscriber, {})
@@ -90,12 +91,17 @@ def content(notices: Sequence[bytes], options: Mapping[str, Any]) -> bytes:
     if not isinstance(template, str) or not template:
         return told
     # A template of some kilobytes has room for thousands of them: more than this process has memory for.
-    if (template.count(PLACEHOLDER) - 1) * len(told) > MOST_REPEATED:
+    if not _fits(template.count(PLACEHOLDER), len(told)):
         raise Invalid("options.post_data repeats the notification too often.")
     try:
         return template.encode().replace(PLACEHOLDER.encode(), told)
     except UnicodeEncodeError as exc:
         raise Invalid("options.post_data is not text.") from exc
+
+
+def _fits(places: int, told: int) -> bool:
+    """Whether a template with so many places may be filled in with so many bytes."""
+    return (places - 1) * told <= MOST_REPEATED
 
 
 def outcome(answer: Answer, now: float) -> Outcome:

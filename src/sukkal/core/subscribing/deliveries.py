@@ -232,9 +232,8 @@ class Deliveries:
     ) -> list[tuple[QueueKey, Message]]:
         """What to write, and where, in this order; the last of it has somebody look."""
         job = Job(*key, note, [Told.of(message) for message in messages], dead)
-        id_ = messages[0].id
-        if dead:  # it was told of before under that id, in the queue it came from
-            id_ = delivery_id(id_, f"{key.project}/{key.name}")
+        # A message may come to other queues under its id: as a dead letter, or when it is forwarded.
+        id_ = delivery_id(messages[0].id, f"{key.project}/{key.name}")
         if note[0] != ORDERED:
             return [(JOBS, _stored(id_, _encode(job), now, now))]
         return [
@@ -294,14 +293,13 @@ class Deliveries:
         return await self._store.next_due(turn_queue(line), now=now)
 
     async def put_off(self, line: QueueKey, lease: str, turn: Turn, *, due: float, now: float) -> None:
-        """Let nobody go on before that time.
+        """Let nobody go on before that time, unless the turn has lapsed and is another's.
 
         If another process comes in between the two steps, it goes on sooner: a try too many.
         """
-        await asyncio.gather(
-            self.finish(turn_queue(line), [_TURN], frozenset({lease}), now=now),
-            self._store.append(turn_queue(line), [_stored(_TURN, _encode(turn), now, due)]),
-        )
+        holder = Holder(claims=frozenset({lease}))
+        if await self._store.delete(turn_queue(line), [_TURN], holder=holder, now=now):
+            await self._store.append(turn_queue(line), [_stored(_TURN, _encode(turn), now, due)])
 
     async def end_turn(self, line: QueueKey, lease: str, *, now: float) -> bool:
         """Give the turn up; whether nothing was there afterwards. Else it has to be taken again."""

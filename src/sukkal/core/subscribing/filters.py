@@ -67,6 +67,9 @@ Matcher = Callable[[Content], bool]  # → whether the subscription is told of t
 _Condition = Callable[["_Values"], bool]  # whether it holds of one of the values
 
 
+UNREADABLE = Content(_ABSENT)  # matches every filter
+
+
 def content(body: bytes) -> Content:
     """A message's body, opened, for matchers to look at."""
     text = as_json(body)
@@ -75,7 +78,7 @@ def content(body: bytes) -> Content:
             return Content(decode(text))
         except (msgspec.DecodeError, RecursionError, ValueError):
             pass
-    return Content(_ABSENT)
+    return UNREADABLE
 
 
 def filter_of(options: Mapping[str, Any]) -> Matcher | None:
