@@ -15,7 +15,8 @@ from sukkal.stores.sqlite.pages import Pages
 from sukkal.stores.sqlite.schema import LISTED, SEQUENCE_BITS, SEQUENCE_MASK
 
 SWEEP_ROWS = 500  # reclaimed at a time, a few milliseconds
-SWEEP_BOXES = 200  # looked at for lapsed leases and ended delays at a time
+SWEEP_BOXES = 200  # looked at for lapsed leases and ended delays, or whether they are empty, at a time
+EMPTY_SECONDS = 60.0  # that a queue of the service's own stays when nothing is in it any more
 WINDOW = 2000  # messages a filtered listing looks through before it lets others run
 LONGEST_MARKER = len(str(SEQUENCE_MASK))
 
@@ -108,6 +109,10 @@ class SqliteMessages:
         self._marks = Marks(database)
         self._pages = Pages()
         self._settled = {"held": 0, "delayed": 0}  # boxes the sweep has looked at for what came due
+        # Of the service's own queues: the last one looked at, since when, and those that were empty: their
+        # appends by then, and when that was.
+        self._looked_at, self._looking_since = "", 0.0
+        self._empty: dict[str, tuple[Box, int, float]] = {}
 
     def append(self, queue: QueueKey, batch: Sequence[Message], *, noted: str = "") -> Awaitable[str | None]:
         note = self._marks.get(queue)
@@ -559,7 +564,13 @@ class SqliteMessages:
     # --- sweeping ------------------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> int:
-        return self._reclaim_dead_box() + self._drop_expired(now) + self._drop_leases(now) + self._settle(now)
+        return (
+            self._reclaim_dead_box()
+            + self._drop_expired(now)
+            + self._drop_leases(now)
+            + self._settle(now)
+            + self._abandon_empty_boxes(now)
+        )
 
     def _reclaim_dead_box(self) -> int:
         row = self._execute("SELECT id FROM box WHERE dead = 1 LIMIT 1").fetchone()
@@ -581,6 +592,33 @@ class SqliteMessages:
         if not reclaimed:
             self._execute("DELETE FROM box WHERE id = ?", (number,))
         return reclaimed or 1
+
+    def _abandon_empty_boxes(self, now: float) -> int:
+        """Of the service's own queues, any number of which come and go; a few are looked at."""
+        if not self._looked_at:
+            # What is still there of these has been abandoned since, or looked at again.
+            over = self._looking_since - EMPTY_SECONDS
+            self._empty = {name: look for name, look in self._empty.items() if look[2] > over}
+            self._looking_since = now
+        rows = self._execute(
+            "SELECT name FROM box WHERE project = '' AND dead = 0 AND name > ? ORDER BY name LIMIT ?",
+            (self._looked_at, SWEEP_BOXES),
+        ).fetchall()
+        self._looked_at = rows[-1][0] if len(rows) == SWEEP_BOXES else ""
+        abandoned = 0
+        for (name,) in rows:
+            box = self._boxes.get(QueueKey("", name))
+            if box is None or box.total:
+                self._empty.pop(name, None)
+                continue
+            known, appends, since = self._empty.setdefault(name, (box, box.appends, now))
+            if (known, appends) != (box, box.appends):
+                self._empty[name] = box, box.appends, now
+            elif since + EMPTY_SECONDS <= now:
+                self._boxes.abandon(box)
+                del self._empty[name]
+                abandoned += 1
+        return abandoned
 
     def _changed(self, statement: str, args: Row) -> int:
         self._execute(statement, args)
