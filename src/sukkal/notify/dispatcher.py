@@ -246,13 +246,13 @@ class Dispatcher:
         if not taken:
             return 0
         works = self._ledger.take(JOBS, lease, [id_ for id_, _ in taken])
-        by_queue = defaultdict[QueueKey, list[tuple[Work, str, Job]]](list)
+        by_queue = defaultdict[QueueKey, list[tuple[Work, Job]]](list)
         in_line = dict[QueueKey, Work]()
-        for work, (id_, job) in zip(works, taken, strict=True):
+        for work, (_, job) in zip(works, taken, strict=True):
             if job is None or (not job.messages and job.key in in_line):  # once is enough for the whole line
                 self._ledger.end(work)
             elif job.messages:
-                by_queue[job.key].append((work, id_, job))
+                by_queue[job.key].append((work, job))
             else:
                 in_line[job.key] = work
         with forsaking(works):
@@ -262,31 +262,30 @@ class Dispatcher:
                 await self._begin_jobs(some)
         return len(taken)
 
-    async def _begin_jobs(self, some: Sequence[tuple[Work, str, Job]]) -> None:
+    async def _begin_jobs(self, some: Sequence[tuple[Work, Job]]) -> None:
         """Begin to hand out jobs of one queue, or put them off when too many of its project's are."""
-        works = [work for work, _, _ in some]
+        works = [work for work, _ in some]
         begin = partial(self._hand_out_some, some)
-        size = sum(job.size for _, _, job in some) * UNPACKED
-        if not self._handed_out.start(works, begin, project=some[0][2].project, size=size):
+        size = sum(job.size for _, job in some) * UNPACKED
+        if not self._handed_out.start(works, begin, project=some[0][1].project, size=size):
             await self._put_jobs_off(some, LINE_SECONDS, LONGEST_PUT_OFF)
 
-    async def _put_jobs_off(
-        self, some: Sequence[tuple[Work, str, Job]], delay: float, longest: float
-    ) -> None:
+    async def _put_jobs_off(self, some: Sequence[tuple[Work, Job]], delay: float, longest: float) -> None:
         now = self._clock.now()
         rows = [
-            (id_, job, self._attempts.after(job.messages[0].created, delay, longest)) for _, id_, job in some
+            (work.id, job, self._attempts.after(job.messages[0].created, delay, longest))
+            for work, job in some
         ]
         await insist(partial(self._deliveries.put_jobs_off, rows, now=now))
-        for work, _, _ in some:
+        for work, _ in some:
             self._ledger.end(work)
 
-    async def _hand_out_some(self, some: Sequence[tuple[Work, str, Job]]) -> None:
+    async def _hand_out_some(self, some: Sequence[tuple[Work, Job]]) -> None:
         """Hand out jobs of one queue; after a fault each by itself, and what has one comes back."""
         try:
-            await self._hand_out([work for work, _, _ in some], [job for _, _, job in some])
+            await self._hand_out([work for work, _ in some], [job for _, job in some])
         except Exception:
-            log.exception("deliveries: a fault with one of %s; it comes back", some[0][2].queue)
+            log.exception("deliveries: a fault with one of %s; it comes back", some[0][1].queue)
             if len(some) == 1:
                 await self._put_jobs_off(some, LEASE_SECONDS, LONGEST_WAIT)
                 return
