@@ -100,7 +100,7 @@ class Subscriptions:
         for key, subscription in owned:
             self._notifier.forget(key, subscription)
         await asyncio.gather(
-            *(self._remove(key, subscription, now=now, owner=connection.uri) for key, subscription in owned)
+            *(self._remove_own(key, subscription, connection, now=now) for key, subscription in owned)
         )
 
     # --- operations ----------------------------------------------------------------------------------
@@ -170,10 +170,10 @@ class Subscriptions:
         try:
             await self._notifier.listen(key, subscription, connection.hear)
         except StoreUnavailable:
-            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
+            await self._remove_own(key, subscription.id, connection, now=ctx.now)
             raise
         if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
-            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
+            await self._remove_own(key, subscription.id, connection, now=ctx.now)
 
     async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
@@ -403,20 +403,33 @@ class Subscriptions:
         """Keep up nothing more of what connections subscribed to."""
         await self._upkeep.close()
 
-    async def _remove(self, key: QueueKey, id_: str, *, now: float, owner: str | None = None) -> None:
-        """Delete a subscription that is there; if an owner is named, only one of that subscriber."""
+    async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
+        """Delete a subscription that is there."""
         self._notifier.forget(key, id_)
         names, records = _shelves(key)
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        subscription = _read(document.value)
-        if owner not in (None, subscription.subscriber):  # it was handed over to another
-            return
         # Together, so that a store that groups its writes takes them in one step, in this order.
         await asyncio.gather(
-            self._documents.delete(records, id_), self._free_name(names, subscription, now=now)
+            self._documents.delete(records, id_), self._free_name(names, _read(document.value), now=now)
         )
+
+    async def _remove_own(self, key: QueueKey, id_: str, connection: Connection, *, now: float) -> None:
+        """Delete a connection's subscription, unless it was handed over to another subscriber."""
+        self._notifier.forget(key, id_)
+        names, records = _shelves(key)
+        while (document := await self._documents.get(records, id_, now=now)) is not None:
+            subscription = _read(document.value)
+            if subscription.subscriber != connection.uri:
+                return
+            # As a name is freed: a deletion could not tell whether it was handed over a moment ago.
+            removed = await self._documents.put(
+                records, id_, document.value, expect=document.version, now=now, expires=0.0
+            )
+            if removed is not None:
+                await self._free_name(names, subscription, now=now)
+                return
 
 
 def _not_found(id_: str) -> NotFound:
