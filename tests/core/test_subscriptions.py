@@ -1,6 +1,7 @@
 """Subscriptions: who has one, what it says, when it ends."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -254,6 +255,27 @@ async def test_shorter_ttl_ends_it_earlier(world: World) -> None:
     world.now += 60
     assert await listed(world) == []
     assert await subscribe(world) != id_
+
+
+@pytest.mark.parametrize("written", range(3))
+async def test_change_to_a_shorter_ttl_that_fails_half_way_leaves_one_subscription(written: int) -> None:
+    stage = Stage()
+    world = World(stage, subscriber_types=["http"])
+    id_ = await subscribe(world, ttl=1000)
+
+    async def pass_() -> None:
+        pass
+
+    for _ in range(written):
+        stage.documents.before("put", pass_)
+    stage.documents.fail_once("put")
+    with contextlib.suppress(Unavailable):
+        await update(world, id_, {"ttl": 60})
+    stage.documents._before.clear()
+    shortened = (await found(world, id_)).ttl == 60
+    world.now += 60
+    assert (await subscribe(world) == id_) is not shortened
+    assert len(await listed(world)) == 1
 
 
 async def test_options_are_replaced_as_a_whole_and_the_rest_stays(world: World) -> None:

@@ -315,7 +315,9 @@ class Subscriptions:
                 before = _read(document.value)
                 after = changed(before)
                 moved = after.subscriber != before.subscriber
-                if (moved or after.expires != before.expires) and await self._take_name(key, after, now=now):
+                # Not for a shorter life: the record might not be written, and live on without its name.
+                # A name that outlives its record is taken over.
+                if (moved or after.expires > before.expires) and await self._take_name(key, after, now=now):
                     raise Conflict(TAKEN_BY_ANOTHER)
                 if await self._put(key, after, document.version, now=now) is not None:
                     break
