@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from sukkal.core.subscribing.subscriptions import RECORDING
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, Unavailable
 from sukkal.model import QueueKey, Subscription, topic
 
@@ -406,6 +408,34 @@ async def test_whose_own_recording_failed_can_be_asked_again_at_once() -> None:
         await subscribe(world)
     id_ = await subscribe(world)
     assert await listed(world) == [id_]
+
+
+async def remove(world: World, id_: str) -> None:
+    await world.call("subscriptions.delete", queue="orders", subscription_id=id_)
+
+
+async def move(world: World, id_: str) -> None:
+    await update(world, id_, {"subscriber": OTHER})
+
+
+@pytest.mark.parametrize("meanwhile", [remove, move])
+async def test_who_was_disabled_is_subscribed_anew_whatever_becomes_of_the_old_one(
+    meanwhile: Callable[[World, str], Awaitable[None]],
+) -> None:
+    stage = Stage()
+    one, other = (World(stage, subscriber_types=["http"]) for _ in range(2))
+    id_ = await subscribe(one)
+    await one.service.subscriptions.disable(QueueKey(PROJECT, "orders"), await found(one, id_), now=one.now)
+    one.now = other.now = one.now + RECORDING
+    await one.call("queues.get", queue="orders")  # its own record is cached
+    gate = stage.documents.hold_before("get", skip=2)  # those of the subscriber's name and of the record
+    subscribing = asyncio.create_task(subscribe(one, options={"a": 1}))
+    await gate.reached()
+    await meanwhile(other, id_)
+    gate.open()
+    anew = await found(one, await subscribing)
+    assert anew.id != id_
+    assert (anew.subscriber, anew.options, anew.gone) == (HOOK, {"a": 1}, None)
 
 
 # --- confirming --------------------------------------------------------------------------------------

@@ -125,14 +125,15 @@ class Subscriptions:
             connection=connection is not None,
         )
         leave.check(ctx, subscription)
-        if self._wants_trust(subscription) and not await self._is_there(key, subscription, now=ctx.now):
-            subscription = await self._entrusted(subscription, ctx)
+        there = None
+        if self._wants_trust(subscription):
+            there = await self._staying(key, subscription.subscriber, now=ctx.now)
+            if there is None:
+                subscription = await self._entrusted(subscription, ctx)
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
-        async with self._recording:
-            there = await self._record(key, subscription, now=ctx.now)
-        if there is not None and there.gone is not None:
-            subscription, there = await self._enable(key, there.id, subscription, now=ctx.now)
+        if there is None:
+            subscription, there = await self._subscribe(key, subscription, ctx)
         if connection is None:  # also beside one that was there: its mark may never have come about
             await self._mark(key, there or subscription, now=ctx.now)
         if there is not None and (there.confirmed or connection is not None):
@@ -155,11 +156,11 @@ class Subscriptions:
         )
         return replace(subscription, options=options)
 
-    async def _is_there(self, key: QueueKey, subscription: Subscription, *, now: float) -> bool:
-        """Whether the subscriber has a subscription that stays; asked so that none is entrusted in vain."""
-        named = await self._documents.get(_shelves(key)[0], _digest(subscription.subscriber), now=now)
+    async def _staying(self, key: QueueKey, subscriber: str, *, now: float) -> Subscription | None:
+        """What the subscriber has, if it is not disabled; asked so that nothing is entrusted in vain."""
+        named = await self._documents.get(_shelves(key)[0], _digest(subscriber), now=now)
         there = await self.find(key, named.value.decode(), now=now) if named is not None else None
-        return there is not None and there.subscriber == subscription.subscriber and there.gone is None
+        return there if there is not None and there.subscriber == subscriber and there.gone is None else None
 
     async def _listen(
         self, key: QueueKey, subscription: Subscription, connection: Connection, ctx: Context
@@ -174,6 +175,20 @@ class Subscriptions:
             raise
         if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
             await self._remove_own(key, subscription.id, connection, now=ctx.now)
+
+    async def _subscribe(
+        self, key: QueueKey, subscription: Subscription, ctx: Context
+    ) -> tuple[Subscription, Subscription | None]:
+        """Record or enable it. Answers it as it is then; and what there was, if that stays instead."""
+        while True:
+            async with self._recording:
+                there = await self._record(key, subscription, now=ctx.now)
+            if there is None or there.gone is None:
+                return subscription, there
+            with contextlib.suppress(NotFound):  # it was deleted meanwhile
+                enabled, there = await self._enable(key, there.id, subscription, now=ctx.now)
+                if there is None or there.subscriber == subscription.subscriber:
+                    return enabled, there
 
     async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
