@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
 from sukkal.core.context import Credentials
+from sukkal.core.subscribing import hidden
 from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import MAX_SUBSCRIBER, Limits, is_name
@@ -17,7 +18,7 @@ INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and 
 ORDERED = "ordered"  # options
 BATCH = "batch"
 FILTER = "filter"
-TRUST = "trust_id"
+TRUST = hidden.TRUST
 MOST_BATCHED = 100  # notifications in one delivery
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
@@ -96,6 +97,7 @@ class Rules:
             raise Invalid(
                 f"The subscriber type of subscription must be supported in the list {self._schemes}."
             )
+        hidden.check_subscriber(subscriber)
         if scheme in self._checks:
             self._checks[scheme](subscriber)
         if scheme in INSIDE and subscriber.partition(":")[2] == key.name:
@@ -118,6 +120,7 @@ class Rules:
             raise Invalid(f"{BATCH} must be an integer of at least 1 and no greater than {MOST_BATCHED}.")
         if self._check_filter is not None and options.get(FILTER) is not None:
             self._check_filter(options[FILTER])
+        hidden.check_options(options)
         own_keys(options)
         return options
 

@@ -185,6 +185,7 @@ class Subscriptions:
                 there = await self._record(key, subscription, now=ctx.now)
             if there is None or there.gone is None:
                 return subscription, there
+            leave.check_enabling(ctx)
             with contextlib.suppress(NotFound):  # it was deleted meanwhile
                 enabled, there = await self._enable(key, there.id, subscription, now=ctx.now)
                 if there is None or there.subscriber == subscription.subscriber:
