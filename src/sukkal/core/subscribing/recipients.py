@@ -13,6 +13,7 @@ from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.messages import Messages
 from sukkal.core.subscribing.confirmation import Confirmation
 from sukkal.core.subscribing.deliveries import Parked, Told, letter_id
+from sukkal.core.subscribing.hidden import without_userinfo
 from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.limits import is_name
 from sukkal.model import Message, QueueKey, Subscription
@@ -114,7 +115,7 @@ class Recipients:
             Failure(
                 queue=parked.key.title,
                 subscription_id=subscription.id,
-                subscriber=subscription.subscriber,
+                subscriber=without_userinfo(subscription.subscriber),
                 reason=reason,
                 attempts=parked.attempts,
                 time=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
