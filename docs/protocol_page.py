@@ -294,6 +294,10 @@ The two URLs are there if the operator has set
 `public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
 `external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and
 `Queue` in its query. Queues of the same project (`queue:`) and connections are not asked.
+
+Each process sends no more than 20 of these a minute from one project to one mailbox, or to one path of a
+host, however its URI is spelled and whichever queues they are about. Requests beyond that are answered as
+ever, and nothing is sent: subscribe once more after a minute to have the subscriber asked again.
 """
 
 # What each operation does, in a sentence or two.
