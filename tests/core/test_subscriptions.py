@@ -145,13 +145,22 @@ async def test_time_ends_a_subscription_and_frees_the_subscriber(world: World) -
         ({"ttl": True}, "The TTL for a subscription must be at least 60 seconds long."),
         ({"ttl": 59}, "The TTL for a subscription must be at least 60 seconds long."),
         ({"ttl": -1}, "The TTL for a subscription must be at least 60 seconds long."),
+        ({"ttl": 10**400}, "must be less than 9999-12-31 23:59:59.999999."),
+        ({"subscriber": " http://a"}, "no blanks at its ends"),
+        ({"subscriber": "http://a "}, "no blanks at its ends"),
+        ({"subscriber": "\u3000mailto:ops@example.org"}, "no blanks at its ends"),
+        ({"subscriber": " "}, "no blanks at its ends"),
+        ({"subscriber": "http://a/\n"}, "no control characters"),
+        ({"subscriber": "ht\ttp://a/"}, "no control characters"),
+        ({"subscriber": "http://a/\x7f"}, "no control characters"),
+        ({"subscriber": "http://a/\ud800"}, "no control characters"),
         ({"ttl": 253402300799}, "must be less than 9999-12-31 23:59:59.999999."),
         # Of several faults the first is told.
         ({"subscriber": "ftp://a", "options": 5, "ttl": 1}, "['http', 'https', 'mailto']"),
         ({"options": 5, "ttl": "x"}, "Options must be a dict."),
         ({"options": {"_retry_policy": 5}, "ttl": "x"}, "retry_policy must be a dict."),
     ],
-    ids=str,
+    ids=lambda it: str(it)[:80],
 )
 async def test_what_cannot_be_subscribed_is_told_and_nothing_is_made(
     world: World, fields: dict[str, Any], text: str

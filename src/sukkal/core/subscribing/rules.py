@@ -1,5 +1,6 @@
 """What a subscription may be: its subscriber, its options, its ttl; as a caller gives them, unchecked."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ BATCH = "batch"
 FILTER = "filter"
 TRUST = hidden.TRUST
 MOST_BATCHED = 100  # notifications in one delivery
+
+# Which readers of URIs drop, or take for something else than the next one does; and what is no text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
 CheckFilter = Callable[[Any], object]  # raises Invalid, saying what is wrong with a filter
@@ -89,6 +93,8 @@ class Rules:
             raise Invalid("Subscriber must be a URI.")
         if len(subscriber.encode("utf-8", "surrogatepass")) > MAX_SUBSCRIBER:
             raise Invalid(f"The subscriber may have at most {MAX_SUBSCRIBER} bytes.")
+        if subscriber != subscriber.strip() or _CONTROL.search(subscriber):
+            raise Invalid("The subscriber may hold no control characters, and no blanks at its ends.")
         try:
             scheme = urlsplit(subscriber).scheme
         except ValueError:
