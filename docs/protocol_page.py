@@ -352,7 +352,7 @@ ABOUT = {
     "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
     "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
     "number of letters; `marker` in the answer says that there may be more. `409` when nothing would be "
-    "delivered: the subscriber has yet to confirm, or is disabled. Not in the original API.",
+    "delivered: the subscriber has yet to confirm, is disabled, or is a connection. Not in the original API.",
     "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
     "and password. The header `Content-Location` repeats what was asked.",
     "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "

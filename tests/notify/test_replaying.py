@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from core.world import Stage, bodies
 from hand_clock import others_go_on
+from msgspec.structs import replace
 from until import until
 
 from sukkal.core.signing import Signer
 from sukkal.core.subscribing.confirmation import Terms
 from sukkal.errors import Conflict
+from sukkal.operations import BY_NAME
 
 from .carrier import DELIVERED, GONE, NEVER, Post, dispatching
 
@@ -70,6 +72,16 @@ async def test_letters_of_a_disabled_subscription_stay_until_it_is_subscribed_ag
         assert await replay(post, id_) == 1
         await post.delivered(2)
     assert post.carrier.to(A) == [1, 1]
+
+
+async def test_connection_is_sent_nothing_again() -> None:
+    post = Post()
+    post.service.subscriptions.connected("c", "http://here/c", lambda _: None)
+    row = BY_NAME["subscriptions.create"]
+    request = row.request(queue="q", options={"_dead_letter_queue": "dead"})
+    made: Any = await post.service.call(row, replace(post.ctx(), connection="c"), request)
+    with pytest.raises(Conflict, match="connection's own"):
+        await replay(post, made.id)
 
 
 # --- as what -----------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ class DeadLetters:
 
     def _check_receives(self, subscription: Subscription) -> None:
         """Raise Conflict when what is recorded for it would not be brought to it."""
+        if subscription.connection:
+            raise Conflict(
+                f"Subscription {subscription.id} is a connection's own: it hears of messages as they come, "
+                "and nothing is delivered to it. Have another subscriber take it over first."
+            )
         if subscription.gone is not None:
             raise Conflict(
                 f"Subscription {subscription.id} is disabled, since its receiver answered that it is gone: "
