@@ -294,6 +294,10 @@ The two URLs are there if the operator has set
 `public_endpoint` and `public_websocket_endpoint`. A subscriber by mail gets a link to the page that
 `external_confirmation_url` names, with `Signature`, `Methods`, `Paths`, `Project`, `Expires`, `Url` and
 `Queue` in its query. Queues of the same project (`queue:`) and connections are not asked.
+
+Each process sends no more than 20 of these a minute from one project to one mailbox, or to one path of a
+host, however its URI is spelled and whichever queues they are about. Requests beyond that are answered as
+ever, and nothing is sent: subscribe once more after a minute to have the subscriber asked again.
 """
 
 # What each operation does, in a sentence or two.
@@ -348,7 +352,7 @@ ABOUT = {
     "subscriptions.replay": "Sends again what could not be delivered to the subscriber and lies in its dead "
     "letter queue, each from its first attempt on, and takes it out there. A request looks at a bounded "
     "number of letters; `marker` in the answer says that there may be more. `409` when nothing would be "
-    "delivered: the subscriber has yet to confirm, or is disabled. Not in the original API.",
+    "delivered: the subscriber has yet to confirm, is disabled, or is a connection. Not in the original API.",
     "pools.list": "All [pools](operations.md#pools) by name, a page at a time. URIs are shown without user "
     "and password. The header `Content-Location` repeats what was asked.",
     "pools.put": "Adds a pool, or replaces it whole. Its store is opened and asked for a sign of life "

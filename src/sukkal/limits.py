@@ -100,7 +100,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     def check_subscription_ttl(ttl: int, now: float) -> None:
         if ttl < MIN_TTL:
             raise Invalid(f"The TTL for a subscription must be at least {MIN_TTL} seconds long.")
-        if now + ttl > LAST_SECOND:
+        if ttl > LAST_SECOND - now:  # not the sum: there are integers larger than any float
             raise Invalid(
                 "The TTL seconds for a subscription plus current time must be less than "
                 "9999-12-31 23:59:59.999999."

@@ -56,7 +56,7 @@ def world_with(outbox: Outbox, terms: Terms = TERMS, signer: Signer = SIGNER) ->
     return World(
         signer=signer,
         terms=terms,
-        subscriber_types=["http", "mailto"],
+        subscriber_types=["http", "https", "trust+http", "mailto"],
         subscriber_checks={"queue": lambda _: None},
         send=outbox.send,
     )
@@ -129,20 +129,64 @@ async def test_nobody_is_flooded_with_questions(outbox: Outbox, subscriber: str)
         await world.call("subscriptions.delete", queue="orders", subscription_id=id_)
     id_ = await subscribe(world, subscriber)
     await confirm(world, id_, False)
-    assert len(outbox.sent) == MOST_SENT
     await subscribe(world, subscriber, queue="returns")
+    assert len(outbox.sent) == MOST_SENT
     await subscribe(world, "http://hooks.example/other")
+    await world.call("subscriptions.create", project="umbrella", queue="orders", subscriber=subscriber)
     assert len(outbox.sent) == MOST_SENT + 2
     world.now += SENT_WITHIN
     assert await subscribe(world, subscriber) == id_
     assert len(outbox.sent) == MOST_SENT + 3
 
 
-async def test_other_subject_makes_no_other_address(outbox: Outbox) -> None:
+async def test_address_is_subscribed_to_many_queues_at_once(outbox: Outbox) -> None:
     world = world_with(outbox)
-    for number in range(MOST_SENT + 1):
-        await subscribe(world, f"mailto:ops@example.org?subject={number}")
+    for number in range(MOST_SENT):
+        await subscribe(world, MAIL, queue=f"orders-{number}")
     assert len(outbox.sent) == MOST_SENT
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        [
+            "mailto:ops@example.org",
+            "MAILTO:ops@example.org",
+            "mailto:Ops@Example.ORG",
+            "mailto:%6fps%40example.org",
+            "mailto:ops+{}@example.org",
+            "mailto:ops@example.org?subject={}",
+            "mailto:ops@example.org#{}",
+        ],
+        [
+            "http://hooks.example",
+            "http://hooks.example/?{}",
+            "http://HOOKS.example./#{}",
+            "HTTP://hooks.example:80/",
+            "http://user-{}:secret@hooks.example/",
+            "trust+http://hooks.example/?{}",
+        ],
+        ["http://hooks.example/in", "http://hooks.example/%69n"],
+    ],
+    ids=lambda spellings: spellings[0],
+)
+async def test_other_spelling_makes_no_other_address(outbox: Outbox, spellings: list[str]) -> None:
+    world = world_with(outbox)
+    for number in range(MOST_SENT):
+        await subscribe(world, spellings[number % len(spellings)].format(number))
+    assert len(outbox.sent) == MOST_SENT
+    for number, spelling in enumerate(spellings):
+        await subscribe(world, spelling.format(f"more-{number}"))
+    assert len(outbox.sent) == MOST_SENT
+
+
+async def test_other_ports_and_paths_are_other_addresses(outbox: Outbox) -> None:
+    world = world_with(outbox)
+    for _ in range(MOST_SENT + 1):
+        await subscribe(world, "http://hooks.example/")
+    for other in ("http://hooks.example:443/", "https://hooks.example/", "http://hooks.example/in"):
+        await subscribe(world, other)
+    assert len(outbox.sent) == MOST_SENT + 3
 
 
 async def test_only_so_many_subscribers_are_remembered(

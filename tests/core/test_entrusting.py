@@ -1,11 +1,13 @@
 """Subscribers that have the service deliver in their name: when that is asked for, and what is kept of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from core.world import PROJECT, World
+from core.world import PROJECT, Stage, World
 from sukkal.core.context import Context, Credentials
+from sukkal.core.subscribing.subscriptions import RECORDING
 from sukkal.errors import AlreadySubscribed, Forbidden, Invalid, NotFound
 from sukkal.model import QueueKey
 from sukkal.operations import BY_NAME
@@ -113,6 +115,21 @@ async def test_who_is_subscribed_already_makes_no_second_trust() -> None:
         await site.subscribe()
     assert len(site.authority.asked) == 1
     assert await site.options(id_) == {"trust_id": "trust-1"}
+
+
+async def test_nothing_is_recorded_without_a_trust_when_what_was_there_is_deleted_meanwhile() -> None:
+    stage = Stage()
+    site = Site(backend=stage)
+    id_ = await site.subscribe()
+    site.now += RECORDING
+    gate = stage.documents.hold_after("get", skip=1)  # those of the subscriber's name and of the record
+    subscribing = asyncio.create_task(site.subscribe())
+    await gate.reached()
+    await site.call("subscriptions.delete", queue="q", subscription_id=id_)
+    gate.open()
+    assert await subscribing == id_  # it was there when it was looked for
+    assert not (await site.call("subscriptions.list", queue="q")).subscriptions
+    assert await site.options(await site.subscribe()) == {"trust_id": "trust-2"}
 
 
 async def test_change_of_ttl_leaves_the_trust_and_new_options_without_it_make_another() -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from sukkal.errors import Forbidden
-from sukkal.model import Subscription
+from sukkal.errors import Forbidden, Invalid
+from sukkal.model import QueueKey, Subscription
 
-from .world import World
+from .world import PROJECT, World
 
 HOOK = "http://hooks.example/in"
 KEY = "whsec_" + "A" * 32
@@ -87,6 +87,42 @@ async def test_secrets_do_not_go_to_another_subscriber(world: World, option: dic
         await update(world, id_, subscriber=f"{HOOK}/mine")
     await update(world, id_, subscriber=f"{HOOK}/mine", options={})
     await update(world, await subscribe(world, **option), signed=False, subscriber=f"{HOOK}/new")
+
+
+async def test_holder_subscribes_nobody_anew_who_was_disabled(world: World) -> None:
+    told = {"signing_keys": KEY, "post_headers": {"A": "b"}, "_dead_letter_queue": "dead"}
+    id_ = await subscribe(world, **told)
+    await world.service.subscriptions.disable(
+        QueueKey(PROJECT, "pub"), await found(world, id_), now=world.now
+    )
+    with pytest.raises(Forbidden, match="leave for one queue"):
+        await subscribe(world, signed=True, filter={"x": ["never"]})
+    there = await found(world, id_)
+    assert (there.options, there.gone) == (told, world.now)
+    assert await subscribe(world, **told) == id_
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"options": {"signing_keys": "(hidden)"}},
+        {"options": {"trust_id": "(hidden)"}},
+        {"options": {"post_headers": "(hidden)"}},
+        {"subscriber": "http://(hidden)@hooks.example/in"},
+    ],
+    ids=str,
+)
+async def test_what_is_hidden_is_not_taken_back_as_it_is_shown(
+    world: World, fields: dict[str, Any], signed: bool
+) -> None:
+    with pytest.raises(Invalid, match="anew"):
+        await subscribe(world, fields.get("subscriber", HOOK), signed=signed, **fields.get("options", {}))
+    id_ = await subscribe(world, post_headers={"A": "b"})
+    with pytest.raises(Invalid, match="anew"):
+        await update(world, id_, signed=signed, **fields)
+    there = await found(world, id_)
+    assert (there.subscriber, there.options) == (HOOK, {"post_headers": {"A": "b"}})
 
 
 # --- reading -----------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """Subscriptions: who has one, what it says, when it ends."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from sukkal.core.subscribing.subscriptions import RECORDING
 from sukkal.errors import AlreadySubscribed, Conflict, Invalid, NotFound, Unavailable
 from sukkal.model import QueueKey, Subscription, topic
 
@@ -142,13 +145,22 @@ async def test_time_ends_a_subscription_and_frees_the_subscriber(world: World) -
         ({"ttl": True}, "The TTL for a subscription must be at least 60 seconds long."),
         ({"ttl": 59}, "The TTL for a subscription must be at least 60 seconds long."),
         ({"ttl": -1}, "The TTL for a subscription must be at least 60 seconds long."),
+        ({"ttl": 10**400}, "must be less than 9999-12-31 23:59:59.999999."),
+        ({"subscriber": " http://a"}, "no blanks at its ends"),
+        ({"subscriber": "http://a "}, "no blanks at its ends"),
+        ({"subscriber": "\u3000mailto:ops@example.org"}, "no blanks at its ends"),
+        ({"subscriber": " "}, "no blanks at its ends"),
+        ({"subscriber": "http://a/\n"}, "no control characters"),
+        ({"subscriber": "ht\ttp://a/"}, "no control characters"),
+        ({"subscriber": "http://a/\x7f"}, "no control characters"),
+        ({"subscriber": "http://a/\ud800"}, "no control characters"),
         ({"ttl": 253402300799}, "must be less than 9999-12-31 23:59:59.999999."),
         # Of several faults the first is told.
         ({"subscriber": "ftp://a", "options": 5, "ttl": 1}, "['http', 'https', 'mailto']"),
         ({"options": 5, "ttl": "x"}, "Options must be a dict."),
         ({"options": {"_retry_policy": 5}, "ttl": "x"}, "retry_policy must be a dict."),
     ],
-    ids=str,
+    ids=lambda it: str(it)[:80],
 )
 async def test_what_cannot_be_subscribed_is_told_and_nothing_is_made(
     world: World, fields: dict[str, Any], text: str
@@ -254,6 +266,27 @@ async def test_shorter_ttl_ends_it_earlier(world: World) -> None:
     world.now += 60
     assert await listed(world) == []
     assert await subscribe(world) != id_
+
+
+@pytest.mark.parametrize("written", range(3))
+async def test_change_to_a_shorter_ttl_that_fails_half_way_leaves_one_subscription(written: int) -> None:
+    stage = Stage()
+    world = World(stage, subscriber_types=["http"])
+    id_ = await subscribe(world, ttl=1000)
+
+    async def pass_() -> None:
+        pass
+
+    for _ in range(written):
+        stage.documents.before("put", pass_)
+    stage.documents.fail_once("put")
+    with contextlib.suppress(Unavailable):
+        await update(world, id_, {"ttl": 60})
+    stage.documents._before.clear()
+    shortened = (await found(world, id_)).ttl == 60
+    world.now += 60
+    assert (await subscribe(world) == id_) is not shortened
+    assert len(await listed(world)) == 1
 
 
 async def test_options_are_replaced_as_a_whole_and_the_rest_stays(world: World) -> None:
@@ -384,6 +417,34 @@ async def test_whose_own_recording_failed_can_be_asked_again_at_once() -> None:
         await subscribe(world)
     id_ = await subscribe(world)
     assert await listed(world) == [id_]
+
+
+async def remove(world: World, id_: str) -> None:
+    await world.call("subscriptions.delete", queue="orders", subscription_id=id_)
+
+
+async def move(world: World, id_: str) -> None:
+    await update(world, id_, {"subscriber": OTHER})
+
+
+@pytest.mark.parametrize("meanwhile", [remove, move])
+async def test_who_was_disabled_is_subscribed_anew_whatever_becomes_of_the_old_one(
+    meanwhile: Callable[[World, str], Awaitable[None]],
+) -> None:
+    stage = Stage()
+    one, other = (World(stage, subscriber_types=["http"]) for _ in range(2))
+    id_ = await subscribe(one)
+    await one.service.subscriptions.disable(QueueKey(PROJECT, "orders"), await found(one, id_), now=one.now)
+    one.now = other.now = one.now + RECORDING
+    await one.call("queues.get", queue="orders")  # its own record is cached
+    gate = stage.documents.hold_before("get", skip=2)  # those of the subscriber's name and of the record
+    subscribing = asyncio.create_task(subscribe(one, options={"a": 1}))
+    await gate.reached()
+    await meanwhile(other, id_)
+    gate.open()
+    anew = await found(one, await subscribing)
+    assert anew.id != id_
+    assert (anew.subscriber, anew.options, anew.gone) == (HOOK, {"a": 1}, None)
 
 
 # --- confirming --------------------------------------------------------------------------------------

@@ -123,6 +123,34 @@ async def test_subscription_that_was_handed_over_outlives_the_connection(
     assert (left.id, left.subscriber) == (id_, HOOK)
 
 
+async def test_subscription_that_is_handed_over_while_the_connection_ends_outlives_it(
+    elsewhere: Process, socket: Socket, shared: Shared
+) -> None:
+    id_ = await subscribed(socket)
+    gate = shared.stage.documents.hold_after("get")
+    leaving = asyncio.create_task(socket.leave())
+    await gate.reached()
+    await update(elsewhere, id_, subscriber=HOOK)
+    gate.open()
+    await leaving
+    there = (await elsewhere.call("subscriptions.list", queue="orders")).subscriptions
+    assert [(each.id, each.subscriber) for each in there] == [(id_, HOOK)]
+
+
+async def test_subscription_that_is_changed_while_the_connection_ends_goes_with_it(
+    elsewhere: Process, socket: Socket, shared: Shared
+) -> None:
+    id_ = await subscribed(socket)
+    gate = shared.stage.documents.hold_after("get")
+    leaving = asyncio.create_task(socket.leave())
+    await gate.reached()
+    await update(elsewhere, id_, ttl=90)
+    gate.open()
+    await leaving
+    assert not (await elsewhere.call("subscriptions.list", queue="orders")).subscriptions
+    assert await socket._process.connect("socket").subscribe() != id_
+
+
 async def test_other_subscriptions_go_on_and_are_not_even_read(
     here: Process, elsewhere: Process, shared: Shared
 ) -> None:

@@ -262,6 +262,18 @@ async def test_what_fails_for_good_goes_to_the_dead_letter_queue(own: bool) -> N
     assert await post.pending() == (0, 0)
 
 
+async def test_dead_letter_shows_no_password_of_the_subscriber() -> None:
+    post = Post()
+    subscriber = "http://user:secret@a.example/hook"
+    await post.subscribe("q", subscriber, _dead_letter_queue="dead")
+    post.carrier.outcomes[subscriber] = [NEVER]
+    await post.post("q", 1)
+    async with dispatching(post):
+        await post.delivered(1)
+    (letter,) = bodies(await post.listed("dead"))
+    assert letter["subscriber"] == "http://(hidden)@a.example/hook"
+
+
 async def test_dead_letter_of_an_encrypted_message_is_encrypted() -> None:
     stage = Stage()
     post = Post(stage, encryption_key="secret")

@@ -78,6 +78,7 @@ async def test_circle_by_way_of_dead_letters_comes_to_an_end() -> None:
             attempts=1,
             time="2030-01-01T00:00:00Z",
             notification=Raw(notice),
+            delivery="5f0c",
         )
         letter = render(Notice(queue="dead", body=msgspec.json.encode(failure), ttl=300))
         outcome = await queues(world).deliver(to("orders-again", letter, id=f"hop-{hops}"))
@@ -119,6 +120,15 @@ async def test_topic_tells_the_queue_of_its_name_and_a_queue_not_itself() -> Non
         await until(lambda: post.service.figures.delivered == 2)
     assert [body["body"] for body in bodies(await post.listed("news"))] == [1]
     assert [body["hops"] for body in bodies(await post.listed("archive"))] == [2]
+
+
+@pytest.mark.parametrize(
+    "notice", [b"{}", b'{"ttl":"x","body":1}', b'{"ttl":1,"body":' + b"[" * 100_000], ids=["", "ttl", "deep"]
+)
+async def test_what_is_no_notice_fails_for_good(notice: bytes) -> None:
+    world = World()
+    assert (await queues(world).deliver(to("audit", notice))).result is Result.FAILED
+    assert await world.listed("audit") == []
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,13 @@ async def test_message_is_pushed_bare_to_the_connection_that_subscribed(site: Si
         assert await receive(listener) == notification("q", {"event": "done"}, 300)
 
 
+async def test_ttl_larger_than_any_time_is_refused(site: Site) -> None:
+    async with site.connect() as socket:
+        reply = await ask(socket, text("subscription_create", queue_name="q", ttl=10**400))
+        assert reply["headers"]["status"] == 400
+        assert "9999-12-31" in str(reply["body"])
+
+
 async def test_messages_of_a_post_come_one_by_one_and_posts_in_their_order(site: Site) -> None:
     async with site.connect() as listener, site.connect() as poster:
         await subscribed(listener)

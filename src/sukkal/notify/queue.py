@@ -69,7 +69,10 @@ class OtherQueue:
         name = subscriber.removeprefix(SCHEME)
         bodies, ttl = {}, 0
         for number, notice in enumerate(parcel.notices):
-            told = _read_notice(notice)
+            try:
+                told = _read_notice(notice)
+            except (msgspec.DecodeError, RecursionError):
+                return Outcome(Result.FAILED, "it is no notification")
             hops = _hops(told.body) + 1
             if hops > MOST_HOPS:
                 return Outcome(Result.FAILED, f"it came through {MOST_HOPS} queues already")

@@ -3,10 +3,11 @@
 Who is asked gets signed leave to say so, and to say no later. Source: Messaging API v2, confirmation.
 """
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -21,9 +22,11 @@ log = logging.getLogger(__name__)
 KIND = "confirmation"  # of a delivery
 METHOD = "PUT"
 
-MOST_SENT = 5  # to one subscriber of one queue
+MOST_SENT = 20  # from one project to one mailbox or one path of a host
 SENT_WITHIN = 60.0  # seconds
-MOST_REMEMBERED = 10_000  # subscribers
+MOST_REMEMBERED = 10_000  # of those
+
+_PORTS = {"http": 80, "https": 443}
 
 # Given to what is to be sent: to whom, as what, when. Returns when it is recorded.
 Send = Callable[[QueueKey, Subscription, bytes, str, float], Awaitable[None]]
@@ -69,8 +72,9 @@ class Confirmation:
         self._signer = signer
         self._send = send
         self._default_ttl = default_ttl
-        # Since when how many were sent to whom, in this process; the last one last.
-        self._sent_to: dict[tuple[QueueKey, str], tuple[float, int]] = {}
+        # Since when how many were sent from which project to whom, in this process, by a digest of both; the
+        # last one last.
+        self._sent_to: dict[bytes, tuple[float, int]] = {}
 
     def awaited(self, subscription: Subscription) -> bool:
         """Whether nothing may be sent to the subscriber before it confirms."""
@@ -108,7 +112,7 @@ class Confirmation:
 
     def _may_send(self, key: QueueKey, subscriber: str, now: float) -> bool:
         """Whether one more may be sent; who has not agreed to anything is not to be flooded."""
-        whom = key, subscriber.partition("?")[0] if _is_mail(subscriber) else subscriber
+        whom = hashlib.blake2b(f"{key.project}\n{_reached(subscriber)}".encode(), digest_size=16).digest()
         since, count = self._sent_to.pop(whom, (now, 0))
         if not since <= now < since + SENT_WITHIN:
             since, count = now, 0
@@ -176,6 +180,21 @@ class Confirmation:
     @staticmethod
     def _url(endpoint: str | None, path: str) -> str | None:
         return None if endpoint is None else endpoint.rstrip("/") + path
+
+
+def _reached(subscriber: str) -> str:
+    """Whom a URI leads to, however it is spelled: to a mailbox, or to a path of a host."""
+    try:
+        parts = urlsplit(subscriber)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return subscriber
+    path = unquote(parts.path)
+    if _is_mail(subscriber):
+        user, _, domain = path.lower().rpartition("@")
+        return f"mailto:{user.partition('+')[0]}@{domain}"
+    scheme = parts.scheme.removeprefix("trust+")
+    return f"{scheme}://{host}:{port or _PORTS.get(scheme, '')}{path or '/'}"
 
 
 def _is_mail(subscriber: str) -> bool:

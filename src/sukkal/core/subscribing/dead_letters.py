@@ -7,7 +7,7 @@ from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.context import Context
 from sukkal.core.messages import Messages
 from sukkal.core.subscribing.deliveries import Deliveries, Parked
-from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients, id_again
+from sukkal.core.subscribing.recipients import DEAD_LETTER, Failure, Recipients, id_again, is_genuine
 from sukkal.core.subscribing.rules import wants_series
 from sukkal.errors import Conflict, Forbidden, NotFound
 from sukkal.model import UNCLAIMED, Message, QueueKey, Subscription, View
@@ -33,8 +33,9 @@ class DeadLetters:
         """Record anew the failed deliveries of one subscription, and take away their dead letters.
 
         Looks at a bounded number of letters, and answers where to go on. Those that somebody has claimed are
-        left alone. A crash on the way may have delivered what is still there; it loses none. Raises Conflict
-        when nothing would be delivered to the subscription.
+        left alone, and so are messages that only look like dead letters. A crash on the way may have
+        delivered what is still there; it loses none. Raises Conflict when nothing would be delivered to the
+        subscription.
         """
         if ctx.signed:
             raise Forbidden(
@@ -74,6 +75,11 @@ class DeadLetters:
 
     def _check_receives(self, subscription: Subscription) -> None:
         """Raise Conflict when what is recorded for it would not be brought to it."""
+        if subscription.connection:
+            raise Conflict(
+                f"Subscription {subscription.id} is a connection's own: it hears of messages as they come, "
+                "and nothing is delivered to it. Have another subscriber take it over first."
+            )
         if subscription.gone is not None:
             raise Conflict(
                 f"Subscription {subscription.id} is disabled, since its receiver answered that it is gone: "
@@ -86,15 +92,17 @@ class DeadLetters:
             )
 
     def _parked(self, key: QueueKey, subscription: str, letter: Message, now: float) -> Parked | None:
-        """The delivery that a dead letter tells of, if it is one to that subscription."""
+        """The delivery that a dead letter of our own tells of, if it is one to that subscription."""
         body = self._messages.opened([letter])[0].body
         if DEAD_LETTER.encode() not in body:
             return None
         try:
             failure = _read(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return None
         if failure.kind != DEAD_LETTER or failure.subscription_id != subscription:
+            return None
+        if not is_genuine(failure, letter.id):
             return None
         text, id_ = bytes(failure.notification), id_again(failure, letter.id)
         return Parked(
@@ -104,5 +112,4 @@ class DeadLetters:
             subscription=subscription,
             since=now,
             text=self._cipher.seal(text, id_) if is_sealed(letter.body) else text,
-            replayed=True,
         )

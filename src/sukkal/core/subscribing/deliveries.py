@@ -113,7 +113,6 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
     dead: bool = False  # see Job
     turn: bool = False  # no delivery: whoever takes it up goes through the series; through the queue's line,
     # where there is no subscription
-    replayed: bool = False  # it was a dead letter under this id, which may not be deleted yet
 
     @property
     def key(self) -> QueueKey:
@@ -126,8 +125,8 @@ class Parked(Struct, frozen=True, array_like=True, kw_only=True):
 
     @property
     def letter(self) -> str:
-        """The id of its dead letter, should there be one. That of a replayed one is another."""
-        return delivery_id(self.id, "replayed") if self.replayed else self.id
+        """The id of its dead letter, should there be one."""
+        return letter_id(self.id)
 
 
 class Turn(Struct, frozen=True, array_like=True):
@@ -147,6 +146,15 @@ _TURN = "turn"  # id of a turn, the only message of its queue
 def delivery_id(message: str, subscription: str) -> str:
     """The id of the delivery of this message to this subscription."""
     return hashlib.blake2b(f"{message}/{subscription}".encode(), digest_size=16).hexdigest()
+
+
+def letter_id(delivery: str) -> str:
+    """The id of the dead letter of this delivery.
+
+    No message of a client's has it, whatever the client says is the delivery: ids that are given to messages
+    can be guessed, but not what they would be made of here.
+    """
+    return delivery_id(delivery, "letter")
 
 
 def line_or_series(key: QueueKey, subscription: str) -> QueueKey:

@@ -5,30 +5,25 @@ that trust who made it. Whoever was given a pre-signed URL was given none of tha
 this service in confidence.
 """
 
-import re
-
 from msgspec.structs import replace
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE
 from sukkal.core.context import Context
+from sukkal.core.subscribing.hidden import SECRETS, without_secrets, without_userinfo
 from sukkal.core.subscribing.rules import TRUST, is_inside
-from sukkal.core.subscribing.signing_keys import OPTION as SIGNING_KEYS
 from sukkal.errors import Forbidden
 from sukkal.model import Subscription
-
-HIDDEN = "(hidden)"  # in the place of what is not shown
-SECRETS = (SIGNING_KEYS, TRUST, "post_headers")  # options
-
-_USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 
 
 def shown(ctx: Context, subscription: Subscription) -> Subscription:
     """The subscription as this caller may see it."""
     if not ctx.signed:
         return subscription
-    options = {name: HIDDEN if name in SECRETS else value for name, value in subscription.options.items()}
-    subscriber = _USERINFO.sub(rf"\1{HIDDEN}@", subscription.subscriber)
-    return replace(subscription, subscriber=subscriber, options=options)
+    return replace(
+        subscription,
+        subscriber=without_userinfo(subscription.subscriber),
+        options=without_secrets(subscription.options),
+    )
 
 
 def check(ctx: Context, subscription: Subscription) -> None:
@@ -56,6 +51,15 @@ def check_change(ctx: Context, before: Subscription, after: Subscription) -> Non
     kept = [name for name in SECRETS if name in after.options and after.options is before.options]
     if moved and kept:
         raise _forbidden(f"send another subscriber the options.{kept[0]} of this one: give new options too")
+
+
+def check_enabling(ctx: Context) -> None:
+    """Raise Forbidden when this caller may not have a receiver told again that said it was gone.
+
+    All that the subscription said is replaced then, by what has less leave than who made it.
+    """
+    if ctx.signed:
+        raise _forbidden("subscribe anew who was disabled")
 
 
 def _forbidden(what: str) -> Forbidden:

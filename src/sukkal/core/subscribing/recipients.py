@@ -1,6 +1,5 @@
 """Whom deliveries go to, and what becomes of those that fail for good."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,15 +12,15 @@ from sukkal.core.catalog import Catalog
 from sukkal.core.cipher import Cipher, is_sealed
 from sukkal.core.messages import Messages
 from sukkal.core.subscribing.confirmation import Confirmation
-from sukkal.core.subscribing.deliveries import Parked, Told
+from sukkal.core.subscribing.deliveries import Parked, Told, letter_id
+from sukkal.core.subscribing.hidden import without_userinfo
 from sukkal.core.subscribing.subscriptions import Subscriptions
 from sukkal.limits import is_name
 from sukkal.model import Message, QueueKey, Subscription
 
 DEAD_LETTER = "DeliveryFailure"
 
-_DELIVERY = re.compile(r"[0-9a-f]{1,64}")  # what ids of deliveries look like
-_AGAIN = "~"  # in none of them
+_AGAIN = "~"  # in no id of a delivery that was not sent again
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -35,7 +34,12 @@ class Failure(Struct, frozen=True, kw_only=True):
     attempts: int
     time: str  # of the last attempt, or of giving up
     notification: Raw
-    delivery: str = ""  # its id; those of early releases do not tell
+    delivery: str  # the id under which it was parked
+
+
+def is_genuine(failure: Failure, letter: str) -> bool:
+    """Whether a message with this body and id was written by `bury`; anybody else may write such a body."""
+    return letter == letter_id(failure.delivery)
 
 
 def id_again(failure: Failure, letter: str) -> str:
@@ -43,8 +47,7 @@ def id_again(failure: Failure, letter: str) -> str:
 
     It is no other letter's, nor the delivery's own: what was made of those may not be forgotten yet.
     """
-    told = _DELIVERY.fullmatch(failure.delivery)  # anybody may have written it
-    return f"{failure.delivery if told else letter}{_AGAIN}{letter}"
+    return f"{first_id(failure.delivery)}{_AGAIN}{letter}"
 
 
 def first_id(id_: str) -> str:
@@ -112,12 +115,12 @@ class Recipients:
             Failure(
                 queue=parked.key.title,
                 subscription_id=subscription.id,
-                subscriber=subscription.subscriber,
+                subscriber=without_userinfo(subscription.subscriber),
                 reason=reason,
                 attempts=parked.attempts,
                 time=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 notification=Raw(notification),
-                delivery=first_id(parked.id),
+                delivery=parked.id,
             )
         )
         secret = is_sealed(parked.message.body if parked.message else parked.text)

@@ -1,5 +1,6 @@
 """What a subscription may be: its subscriber, its options, its ttl; as a caller gives them, unchecked."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from sukkal.core.attributes import DEAD_LETTER_QUEUE, RETRY_POLICY, check_retry_policy
 from sukkal.core.context import Credentials
+from sukkal.core.subscribing import hidden
 from sukkal.core.subscribing.signing_keys import own_keys
 from sukkal.errors import Invalid
 from sukkal.limits import MAX_SUBSCRIBER, Limits, is_name
@@ -17,8 +19,11 @@ INSIDE = ("queue",)  # schemes that lead nowhere but into the same project, and 
 ORDERED = "ordered"  # options
 BATCH = "batch"
 FILTER = "filter"
-TRUST = "trust_id"
+TRUST = hidden.TRUST
 MOST_BATCHED = 100  # notifications in one delivery
+
+# Which readers of URIs drop, or take for something else than the next one does; and what is no text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Check = Callable[[str], None]  # raises Invalid, saying what is wrong with a subscriber's URI
 CheckFilter = Callable[[Any], object]  # raises Invalid, saying what is wrong with a filter
@@ -88,6 +93,8 @@ class Rules:
             raise Invalid("Subscriber must be a URI.")
         if len(subscriber.encode("utf-8", "surrogatepass")) > MAX_SUBSCRIBER:
             raise Invalid(f"The subscriber may have at most {MAX_SUBSCRIBER} bytes.")
+        if subscriber != subscriber.strip() or _CONTROL.search(subscriber):
+            raise Invalid("The subscriber may hold no control characters, and no blanks at its ends.")
         try:
             scheme = urlsplit(subscriber).scheme
         except ValueError:
@@ -96,6 +103,7 @@ class Rules:
             raise Invalid(
                 f"The subscriber type of subscription must be supported in the list {self._schemes}."
             )
+        hidden.check_subscriber(subscriber)
         if scheme in self._checks:
             self._checks[scheme](subscriber)
         if scheme in INSIDE and subscriber.partition(":")[2] == key.name:
@@ -118,6 +126,7 @@ class Rules:
             raise Invalid(f"{BATCH} must be an integer of at least 1 and no greater than {MOST_BATCHED}.")
         if self._check_filter is not None and options.get(FILTER) is not None:
             self._check_filter(options[FILTER])
+        hidden.check_options(options)
         own_keys(options)
         return options
 

@@ -100,7 +100,7 @@ class Subscriptions:
         for key, subscription in owned:
             self._notifier.forget(key, subscription)
         await asyncio.gather(
-            *(self._remove(key, subscription, now=now, owner=connection.uri) for key, subscription in owned)
+            *(self._remove_own(key, subscription, connection, now=now) for key, subscription in owned)
         )
 
     # --- operations ----------------------------------------------------------------------------------
@@ -125,14 +125,15 @@ class Subscriptions:
             connection=connection is not None,
         )
         leave.check(ctx, subscription)
-        if self._wants_trust(subscription) and not await self._is_there(key, subscription, now=ctx.now):
-            subscription = await self._entrusted(subscription, ctx)
+        there = None
+        if self._wants_trust(subscription):
+            there = await self._staying(key, subscription.subscriber, now=ctx.now)
+            if there is None:
+                subscription = await self._entrusted(subscription, ctx)
         if self._catalog.cached(key, ctx.now) is None:
             await self._catalog.ensure(key, now=ctx.now)
-        async with self._recording:
-            there = await self._record(key, subscription, now=ctx.now)
-        if there is not None and there.gone is not None:
-            subscription, there = await self._enable(key, there.id, subscription, now=ctx.now)
+        if there is None:
+            subscription, there = await self._subscribe(key, subscription, ctx)
         if connection is None:  # also beside one that was there: its mark may never have come about
             await self._mark(key, there or subscription, now=ctx.now)
         if there is not None and (there.confirmed or connection is not None):
@@ -155,11 +156,11 @@ class Subscriptions:
         )
         return replace(subscription, options=options)
 
-    async def _is_there(self, key: QueueKey, subscription: Subscription, *, now: float) -> bool:
-        """Whether the subscriber has a subscription that stays; asked so that none is entrusted in vain."""
-        named = await self._documents.get(_shelves(key)[0], _digest(subscription.subscriber), now=now)
+    async def _staying(self, key: QueueKey, subscriber: str, *, now: float) -> Subscription | None:
+        """What the subscriber has, if it is not disabled; asked so that nothing is entrusted in vain."""
+        named = await self._documents.get(_shelves(key)[0], _digest(subscriber), now=now)
         there = await self.find(key, named.value.decode(), now=now) if named is not None else None
-        return there is not None and there.subscriber == subscription.subscriber and there.gone is None
+        return there if there is not None and there.subscriber == subscriber and there.gone is None else None
 
     async def _listen(
         self, key: QueueKey, subscription: Subscription, connection: Connection, ctx: Context
@@ -170,10 +171,25 @@ class Subscriptions:
         try:
             await self._notifier.listen(key, subscription, connection.hear)
         except StoreUnavailable:
-            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
+            await self._remove_own(key, subscription.id, connection, now=ctx.now)
             raise
         if self._connections.get(ctx.connection or "") is not connection:  # it closed meanwhile
-            await self._remove(key, subscription.id, now=ctx.now, owner=connection.uri)
+            await self._remove_own(key, subscription.id, connection, now=ctx.now)
+
+    async def _subscribe(
+        self, key: QueueKey, subscription: Subscription, ctx: Context
+    ) -> tuple[Subscription, Subscription | None]:
+        """Record or enable it. Answers it as it is then; and what there was, if that stays instead."""
+        while True:
+            async with self._recording:
+                there = await self._record(key, subscription, now=ctx.now)
+            if there is None or there.gone is None:
+                return subscription, there
+            leave.check_enabling(ctx)
+            with contextlib.suppress(NotFound):  # it was deleted meanwhile
+                enabled, there = await self._enable(key, there.id, subscription, now=ctx.now)
+                if there is None or there.subscriber == subscription.subscriber:
+                    return enabled, there
 
     async def _record(self, key: QueueKey, subscription: Subscription, *, now: float) -> Subscription | None:
         """Write both records; or answer what the subscriber has already, which is left as it is."""
@@ -315,7 +331,9 @@ class Subscriptions:
                 before = _read(document.value)
                 after = changed(before)
                 moved = after.subscriber != before.subscriber
-                if (moved or after.expires != before.expires) and await self._take_name(key, after, now=now):
+                # Not for a shorter life: the record might not be written, and live on without its name.
+                # A name that outlives its record is taken over.
+                if (moved or after.expires > before.expires) and await self._take_name(key, after, now=now):
                     raise Conflict(TAKEN_BY_ANOTHER)
                 if await self._put(key, after, document.version, now=now) is not None:
                     break
@@ -403,20 +421,33 @@ class Subscriptions:
         """Keep up nothing more of what connections subscribed to."""
         await self._upkeep.close()
 
-    async def _remove(self, key: QueueKey, id_: str, *, now: float, owner: str | None = None) -> None:
-        """Delete a subscription that is there; if an owner is named, only one of that subscriber."""
+    async def _remove(self, key: QueueKey, id_: str, *, now: float) -> None:
+        """Delete a subscription that is there."""
         self._notifier.forget(key, id_)
         names, records = _shelves(key)
         document = await self._documents.get(records, id_, now=now)
         if document is None:
             return
-        subscription = _read(document.value)
-        if owner not in (None, subscription.subscriber):  # it was handed over to another
-            return
         # Together, so that a store that groups its writes takes them in one step, in this order.
         await asyncio.gather(
-            self._documents.delete(records, id_), self._free_name(names, subscription, now=now)
+            self._documents.delete(records, id_), self._free_name(names, _read(document.value), now=now)
         )
+
+    async def _remove_own(self, key: QueueKey, id_: str, connection: Connection, *, now: float) -> None:
+        """Delete a connection's subscription, unless it was handed over to another subscriber."""
+        self._notifier.forget(key, id_)
+        names, records = _shelves(key)
+        while (document := await self._documents.get(records, id_, now=now)) is not None:
+            subscription = _read(document.value)
+            if subscription.subscriber != connection.uri:
+                return
+            # As a name is freed: a deletion could not tell whether it was handed over a moment ago.
+            removed = await self._documents.put(
+                records, id_, document.value, expect=document.version, now=now, expires=0.0
+            )
+            if removed is not None:
+                await self._free_name(names, subscription, now=now)
+                return
 
 
 def _not_found(id_: str) -> NotFound:
