@@ -153,12 +153,38 @@ async def test_token_that_was_revoked_is_replaced_at_the_next_attempt() -> None:
     assert results == [Result.DELIVERED, Result.RETRY, Result.DELIVERED]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+async def test_trust_that_the_identity_service_refuses_fails(status: int) -> None:
+    async with (
+        receiving(answer(status), OWN) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        outcome = await trust.deliver(parcel("trust+" + receiver.url, trust_id="a"))
+    assert outcome == Outcome(Result.FAILED, f"the identity service answered {status}")
+    assert document(keystone, 1)["auth"]["scope"] == "unscoped"
+    assert not receiver.received
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_nothing_fails_for_good_while_this_service_is_not_let_in_itself(status: int) -> None:
+    refused = answer(status)  # as with a password that was changed, or another address
+    async with (
+        receiving(refused, refused, token("t-1")) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        sent = parcel("trust+" + receiver.url, trust_id="a")
+        outcome = await trust.deliver(sent)
+        assert (outcome.result, "does not let this service in" in outcome.reason) == (Result.RETRY, True)
+        assert await trust.deliver(sent) == Outcome(Result.DELIVERED)
+
+
 @pytest.mark.parametrize(
     ("said", "result"),
     [
-        (answer(401), Result.FAILED),
-        (answer(403), Result.FAILED),
-        (answer(404), Result.FAILED),
+        (answer(408), Result.RETRY),
+        (answer(429), Result.RETRY),
         (answer(500), Result.RETRY),
         (answer(302, "Location: http://127.0.0.1:1/"), Result.RETRY),
         (answer(201, body=b"{}"), Result.RETRY),
@@ -226,7 +252,7 @@ async def test_trust_is_created_in_the_name_of_the_subscriber() -> None:
     assert len(keystone.received) == 3, "its own id is asked for once"
 
 
-@pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (503, Unreachable)])
+@pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (409, Distrusted), (503, Unreachable)])
 async def test_trust_that_is_not_created_is_told(status: int, fault: type[Exception]) -> None:
     async with receiving(OWN, answer(status)) as keystone:
         service = identity(keystone)
@@ -268,6 +294,7 @@ async def test_trust_that_is_given_is_looked_at() -> None:
         ([OWN, trust_for(None)], Forbidden, "not for this project"),
         ([OWN, answer(404)], Forbidden, "answered 404"),
         ([OWN, answer(403)], Forbidden, "answered 403"),
+        ([OWN, answer(400)], Forbidden, "answered 400"),
         ([OWN, answer(500)], Unavailable, "answered 500"),
         ([OWN, answer(200, body=b'{"trust":[]}')], Unavailable, "not understood"),
         ([answer(401)], Unavailable, "does not let this service in"),

@@ -40,6 +40,9 @@ class Unreachable(Exception):
 class Distrusted(Exception):
     """The identity service refuses: the trust has gone, or never was."""
 
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the identity service answered {status}")
+
 
 class Token(Struct, frozen=True):
     text: str
@@ -206,7 +209,12 @@ class Keystone:
         return _text_at(answer, "trust", "project_id")
 
     async def token(self, trust: str) -> Token:
-        return (await self._authenticate({"OS-TRUST:trust": {"id": trust}}))[0]
+        try:
+            token, _ = await self._authenticate({"OS-TRUST:trust": {"id": trust}})
+        except Distrusted:
+            await self._own_token()  # unless it is this service that is not let in
+            raise
+        return token
 
     async def close(self) -> None:
         if self._session is not None:
@@ -263,8 +271,8 @@ class Keystone:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable("the identity service cannot be reached") from exc
-        if status in (401, 403, 404):
-            raise Distrusted(f"the identity service answered {status}")
+        if status in (400, 401, 403, 404, 409):
+            raise Distrusted(status)
         if not 200 <= status < 300:
             raise Unreachable(f"the identity service answered {status}")
         try:
