@@ -297,6 +297,7 @@ async def test_trust_that_is_given_is_looked_at() -> None:
         ([OWN, answer(400)], Forbidden, "answered 400"),
         ([OWN, answer(500)], Unavailable, "answered 500"),
         ([OWN, answer(200, body=b'{"trust":[]}')], Unavailable, "not understood"),
+        ([OWN, answer(200, body=b'{"trust":{"id":"t","project_id":"acme"}}')], Unavailable, "not understood"),
         ([answer(401)], Unavailable, "does not let this service in"),
         ([b"no HTTP\r\n\r\n"], Unavailable, "cannot be reached"),
     ],
@@ -336,6 +337,45 @@ async def test_trust_needs_an_id_or_somebody_who_trusts() -> None:
             with pytest.raises(Invalid, match="trust_id"):
                 await trust.entrust({"trust_id": given}, CALLER, "acme", until=NOW)
     assert not keystone.received
+
+
+async def test_trust_may_be_named_by_who_trusts_and_by_no_other_user() -> None:
+    said = (OWN, trust_for("acme"), OWN, trust_for("acme"))
+    async with receiving(*said) as keystone, trusting(identity(keystone), Clock()) as trust:
+        given = {"trust_id": "trust-1"}
+        assert await trust.entrust(given, CALLER, "acme", until=NOW) == given
+        other = Credentials(token="other's", user="user-2", roles=("Member",))
+        with pytest.raises(Forbidden, match="another user than X-User-Id"):
+            await trust.entrust(given, other, "acme", until=NOW)
+    assert all(received.header("x-auth-token") in (None, "own") for received in keystone.received)
+
+
+async def test_live_server_sends_a_users_tokens_where_no_other_user_wants_them(
+    start_server: Callable[..., ServerProcess], project: str
+) -> None:
+    async with receiving(OWN, CREATED, OWN, trust_for(project)) as keystone:
+        server = start_server(
+            "--store",
+            "memory:",
+            identity_url=f"http://127.0.0.1:{keystone.port}/v3",
+            trustee_password="secret",
+        )
+        caller = Caller(server.host, server.port, project=project)
+        body = {"subscriber": "trust+https://hooks.example/", "ttl": 600, "options": {}}
+        made = await asyncio.to_thread(caller, "POST", "/v2/queues/q/subscriptions", body, headers=SHOWN)
+        id_ = made.json["subscription_id"]
+        keystone.answers = [OWN, trust_for(project), OWN, trust_for(project)]
+        other = SHOWN | {"X-User-Id": "user-2"}
+        moved = {"subscriber": "trust+https://mine.example/"}
+
+        def move(shown: dict[str, str]) -> Any:
+            return caller("PATCH", f"/v2/queues/q/subscriptions/{id_}", moved, headers=shown)
+
+        answered = await asyncio.to_thread(move, other)
+        assert (answered.status, "X-User-Id" in answered.body.decode()) == (403, True)
+        assert (await asyncio.to_thread(move, SHOWN)).status == 204
+        caller.close()
+        server.stop()
 
 
 SHOWN = {"X-Auth-Token": "theirs", "X-User-Id": "user-1", "X-Roles": "Member, reader,Member"}
