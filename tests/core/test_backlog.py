@@ -8,11 +8,14 @@ import pytest
 from hand_clock import others_go_on
 
 from sukkal.core import backlog, stretch
+from sukkal.core.backlog import Backlog
+from sukkal.model import Notice, QueueKey
 
 from .processes import Process, Shared, Socket, listening
 
 WANTS_X = {"filter": {"x": [{"exists": True}]}}
 X = {"x": 1}
+NOTICE = Notice(queue="q", body=b"1", ttl=60)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,7 @@ async def test_others_get_their_turn_while_filters_are_asked(here: Process) -> N
     assert all(after - before <= 2 for before, after in zip([0, *seen], seen, strict=False))
     await others_go_on()
     backlog = here.service.subscriptions._notifier._backlog
-    assert (backlog._working, backlog._size, len(backlog._queues)) == (None, 0, 0)
+    assert (backlog._working, backlog._size, len(backlog._projects)) == (None, 0, 0)
 
 
 async def test_who_listens_to_everything_is_told_at_once(here: Process) -> None:
@@ -115,6 +118,20 @@ async def test_queues_take_turns(here: Process, monkeypatch: pytest.MonkeyPatch)
     assert told(many) == 50
 
 
+async def test_projects_take_turns_however_many_queues_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "LONGEST_SPELL", -1)
+    heard: list[str] = []
+    waiting = Backlog(lambda key, id_, untold, hurried: heard.append(key.project))
+    for number in range(50):
+        waiting.add(QueueKey("many", f"q{number}"), NOTICE, ["a", "b"])
+    for _ in range(5):
+        waiting.add(QueueKey("few", "q"), NOTICE, ["a", "b"])
+    while waiting._working is not None:
+        await others_go_on()
+    assert heard.count("many") == 100
+    assert heard[:40].count("few") == 10
+
+
 async def test_nothing_is_told_any_more_once_the_service_is_closed(here: Process) -> None:
     sockets = await listeners(here, 10, options=WANTS_X)
     await here.post("orders", X)
@@ -127,14 +144,14 @@ async def test_nothing_is_told_any_more_once_the_service_is_closed(here: Process
 async def test_what_nobody_has_time_to_look_at_is_told_to_all(
     here: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "MOST_OF_QUEUE", 8 * 1200)
+    monkeypatch.setattr(backlog, "MOST_OF_PROJECT", 8 * 1200)
     (socket,) = await listeners(here, 1, options=WANTS_X)
-    await here.post("orders", *({"y": number} for number in range(6)))
+    await here.post("orders", *({"y": number} for number in range(7)))
     await others_go_on()
     assert socket.heard == ['{"y":0}', '{"y":1}'], "until half of it is free again"
 
 
-@pytest.mark.parametrize("bound", ["MOST_OF_QUEUE", "MOST_IN_ALL"])
+@pytest.mark.parametrize("bound", ["MOST_OF_PROJECT", "MOST_IN_ALL"])
 async def test_what_there_is_no_room_for_is_dropped_and_counted(
     here: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bound: str
 ) -> None:
@@ -148,11 +165,12 @@ async def test_what_there_is_no_room_for_is_dropped_and_counted(
     assert caplog.text.count("connections that listen to orders miss messages") == 2
 
 
-async def test_large_message_is_told_when_nothing_else_waits(
+async def test_large_message_is_looked_at_when_nothing_else_waits(
     here: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "MOST_OF_QUEUE", 100)
+    monkeypatch.setattr(backlog, "MOST_OF_PROJECT", 100)
     (socket,) = await listeners(here, 1, options=WANTS_X)
-    await here.post("orders", X)
-    await others_go_on()
-    assert len(socket.heard) == 1
+    for body in (X, {"y": 1}):
+        await here.post("orders", body)
+        await others_go_on()
+    assert socket.heard == ['{"x":1}']

@@ -1,7 +1,8 @@
 """What listeners have yet to be told, since it takes time to find out whether they want it.
 
-Each queue's is told in its order, in stretches that leave others their turn; queues take turns, too. Like all
-that is told to connections it is kept in memory only, and bounded: what there is no room for is dropped.
+Each queue's is told in its order, in stretches that leave others their turn; projects take turns, and queues
+of a project. Like all that is told to connections it is kept in memory only, and bounded: what there is no
+room for is dropped.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from sukkal.model import Notice, QueueKey
 
 log = logging.getLogger(__name__)
 
-MOST_OF_QUEUE = 4 * 1024 * 1024  # bytes of what waits
+MOST_OF_PROJECT = 8 * 1024 * 1024  # bytes of what waits
 MOST_IN_ALL = 64 * 1024 * 1024
-LONGEST_SPELL = 0.05  # seconds for one queue, while others wait
+LONGEST_SPELL = 0.05  # seconds for one queue, while others have something waiting
 _REFERENCE = 8  # bytes
 _RECORD = 1024  # bytes, or less: of a notice but for its body
 
@@ -46,10 +47,10 @@ class Untold:
 
 
 class _Waiting:
-    """What waits of one queue."""
+    """What waits of one project."""
 
     def __init__(self) -> None:
-        self.untold = deque[Untold]()
+        self.queues = OrderedDict[QueueKey, deque[Untold]]()  # whose turn it is first
         self.size = 0
 
 
@@ -60,27 +61,28 @@ Tell = Callable[[QueueKey, str, Untold, bool], None]
 class Backlog:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._queues = OrderedDict[QueueKey, _Waiting]()  # whose turn it is first
+        self._projects = OrderedDict[str, _Waiting]()  # whose turn it is first
         self._size = 0
         self._full = False  # so that something was dropped, and that was said
         self._working: asyncio.Task[None] | None = None
 
-    def __contains__(self, key: QueueKey) -> bool:
-        """Whether something waits that is to be told before what comes now."""
-        return key in self._queues
+    def holds(self, key: QueueKey) -> bool:
+        """Whether something of the queue waits, that is to be told before what comes now."""
+        waiting = self._projects.get(key.project)
+        return waiting is not None and key in waiting.queues
 
     def add(self, key: QueueKey, notice: Notice, ids: Sequence[str]) -> bool:
         """Have these told, after what waits; False when there is no room for that."""
         untold = Untold(notice, ids)
-        waiting = self._queues.get(key) or _Waiting()
-        too_many = waiting.untold and waiting.size + untold.size > MOST_OF_QUEUE
+        waiting = self._projects.get(key.project) or _Waiting()
+        too_many = waiting.queues and waiting.size + untold.size > MOST_OF_PROJECT
         if too_many or self._size + untold.size > MOST_IN_ALL:
             if not self._full:
                 log.warning("connections that listen to %s miss messages: their filters take long", key.name)
             self._full = True
             return False
-        self._queues[key] = waiting
-        waiting.untold.append(untold)
+        self._projects[key.project] = waiting
+        waiting.queues.setdefault(key, deque()).append(untold)
         waiting.size += untold.size
         self._size += untold.size
         if self._working is None:
@@ -92,36 +94,42 @@ class Backlog:
         if self._working is not None:
             self._working.cancel()
             await asyncio.gather(self._working, return_exceptions=True)
-        self._queues.clear()
+        self._projects.clear()
         self._size = 0
 
     async def _work(self) -> None:
         """Tell until nothing waits."""
         stretch = Stretch()
         try:
-            while self._queues:
-                key, waiting = next(iter(self._queues.items()))
-                if await self._spell(key, waiting, stretch):
-                    self._size -= waiting.untold[0].size
-                    waiting.size -= waiting.untold.popleft().size
-                if waiting.untold:
-                    waiting.untold[0].put_aside()
-                    self._queues.move_to_end(key)
+            while self._projects:
+                project, waiting = next(iter(self._projects.items()))
+                key, untold = next(iter(waiting.queues.items()))
+                if await self._spell(key, untold[0], waiting, stretch):
+                    done = untold.popleft()
+                    waiting.size -= done.size
+                    self._size -= done.size
+                if untold:
+                    untold[0].put_aside()
+                    waiting.queues.move_to_end(key)
                 else:
-                    del self._queues[key]
+                    del waiting.queues[key]
+                if waiting.queues:
+                    self._projects.move_to_end(project)
+                else:
+                    del self._projects[project]
             self._full = False
         finally:
             self._working = None
 
-    async def _spell(self, key: QueueKey, waiting: _Waiting, stretch: Stretch) -> bool:
-        """Tell of a queue's first for a while; True once all have been told of it."""
-        untold = waiting.untold[0]
+    async def _spell(self, key: QueueKey, untold: Untold, waiting: _Waiting, stretch: Stretch) -> bool:
+        """Tell of a message for a while; True once all have been told of it."""
         end = perf_counter() + LONGEST_SPELL
         for id_ in untold.ids:
-            hurried = waiting.size > MOST_OF_QUEUE // 2 or self._size > MOST_IN_ALL // 2
-            self._tell(key, id_, untold, hurried)
+            behind, in_all = waiting.size - untold.size, self._size - untold.size
+            self._tell(key, id_, untold, behind > MOST_OF_PROJECT // 2 or in_all > MOST_IN_ALL // 2)
             if stretch.is_over:
                 await stretch.rest()
-                if len(self._queues) > 1 and perf_counter() > end:
+                others = len(self._projects) > 1 or len(waiting.queues) > 1
+                if others and perf_counter() > end:
                     return False
         return True

@@ -131,7 +131,7 @@ class Notifier:
         delay = round(message.visible - message.created)
         notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
         now = self.clock.now()
-        all_wait = key in self._backlog
+        all_wait = self._backlog.holds(key)
         later = []
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:
