@@ -87,6 +87,10 @@ It is a frame of the kind in which the connection last subscribed. Of its `optio
 [which messages](webhooks.md#filters) are sent, as for other subscribers. A second subscription to a queue is
 `409`, as is one of an outside subscriber, confirmed or not. All of a connection's subscriptions to itself end
 with it.
+
+Connections are told once; what they miss is kept nowhere but in the queue. Where filters take so long that
+4 MiB of a project's messages have yet to be looked at, those are sent whether they are wanted or not. What
+comes when 8 MiB wait, or 64 MiB of all projects, is not sent to connections that would have to wait for it.
 """
 
 

@@ -137,6 +137,7 @@ class Figures:
     def __init__(self, messages: ByProject | None = None) -> None:
         self.messages = messages if messages is not None else ByProject()
         self.notified = 0  # messages told to subscribers over their connections
+        self.notifications_dropped = 0  # the same that were not: filters took too long
         self.delivered = 0  # messages brought to subscribers outside, each to one of them
         self.deliveries_retried = 0  # attempts that failed and were not the last
         self.deliveries_dead_lettered = 0  # deliveries given up and kept in a dead letter queue

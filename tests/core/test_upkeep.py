@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hand_clock import others_go_on
 
+from sukkal.core.subscribing import filters
+from sukkal.core.subscribing.filters import compile_filter
 from sukkal.errors import NotFound, StoreUnavailable, Unavailable
 from sukkal.model import QueueKey, topic
 from sukkal.stores.contract import Shelf
@@ -262,9 +264,28 @@ async def test_filter_set_by_another_process_counts_from_then_on(
     await update(elsewhere, id_, options={"filter": {"x": ["n"]}})
     await others_go_on()
     await here.post("orders", {"x": "y"}, {"x": "n"})
+    await others_go_on()
     await update(here, id_, options={})
     await here.post("orders", 1)
     assert socket.heard == ['{"x":"y"}', '{"x":"n"}', "1"]
+
+
+async def test_filter_is_compiled_when_it_changes_and_not_when_the_ttl_does(
+    monkeypatch: pytest.MonkeyPatch, shared: Shared
+) -> None:
+    compiled = []
+    here = shared.process()
+
+    def counted(given: Any) -> Any:
+        compiled.append(given)
+        return compile_filter(given)
+
+    monkeypatch.setattr(filters, "compile_filter", counted)
+    id_ = await subscribed(here.connect("socket"), options={"filter": {"counted": [1]}})
+    await update(here, id_, ttl=90)
+    await update(here, id_, options={"filter": {"counted": [True]}})
+    await update(here, id_, options={})
+    assert compiled == [{"counted": [1]}, {"counted": [True]}]
 
 
 async def test_filter_of_another_release_lets_everything_through(
@@ -278,6 +299,7 @@ async def test_filter_of_another_release_lets_everything_through(
     here.service.subscriptions._notifier.changed(QueueKey(PROJECT, "orders"), id_)
     await others_go_on()
     await here.post("orders", 1)
+    await others_go_on()
     assert socket.heard == ["1"]
     assert "everything matches it" in caplog.text
 

@@ -219,6 +219,18 @@ async def test_name_with_one_forbidden_address_is_not_connected_to_at_all() -> N
         await CheckedResolver(Addresses(), lookup).resolve("rebinding.example", 80)
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "hooks.localhost"])
+async def test_this_machines_own_name_leads_to_those_of_its_addresses_that_are_allowed(host: str) -> None:
+    async def lookup(name: str) -> list[str]:
+        return ["::1", "127.0.0.1", "fe80::1%lo"]
+
+    targets("127.0.0.0/8").read(f"http://{host}:8080/")
+    found = await CheckedResolver(Addresses(["127.0.0.0/8"]), lookup).resolve(host, 8080)
+    assert [each["host"] for each in found] == ["127.0.0.1"]
+    with pytest.raises(ForbiddenAddress):
+        await CheckedResolver(Addresses(), lookup).resolve(host, 8080)
+
+
 async def test_name_without_addresses_cannot_be_reached() -> None:
     async def lookup(name: str) -> list[str]:
         return []

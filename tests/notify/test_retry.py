@@ -108,3 +108,11 @@ def test_policy_is_the_subscriptions_unless_that_is_overruled(
 ) -> None:
     policy = chosen(subscription, queue)
     assert policy == Policy(retries_with_no_delay=expected)
+
+
+@pytest.mark.parametrize("function", BACKOFF_FUNCTIONS)
+def test_delays_beyond_all_numbers_are_the_longest_wait(function: str) -> None:
+    for minimum in (1, 10**400):
+        policy = Policy(minimum_delay=minimum, maximum_delay=10**400, retry_backoff_function=function)
+        found = waits(policy)
+        assert found[-1] == max(found) == LONGEST_WAIT

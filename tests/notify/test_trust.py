@@ -153,12 +153,38 @@ async def test_token_that_was_revoked_is_replaced_at_the_next_attempt() -> None:
     assert results == [Result.DELIVERED, Result.RETRY, Result.DELIVERED]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+async def test_trust_that_the_identity_service_refuses_fails(status: int) -> None:
+    async with (
+        receiving(answer(status), OWN) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        outcome = await trust.deliver(parcel("trust+" + receiver.url, trust_id="a"))
+    assert outcome == Outcome(Result.FAILED, f"the identity service answered {status}")
+    assert document(keystone, 1)["auth"]["scope"] == "unscoped"
+    assert not receiver.received
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_nothing_fails_for_good_while_this_service_is_not_let_in_itself(status: int) -> None:
+    refused = answer(status)  # as with a password that was changed, or another address
+    async with (
+        receiving(refused, refused, token("t-1")) as keystone,
+        receiving() as receiver,
+        trusting(identity(keystone), Clock()) as trust,
+    ):
+        sent = parcel("trust+" + receiver.url, trust_id="a")
+        outcome = await trust.deliver(sent)
+        assert (outcome.result, "does not let this service in" in outcome.reason) == (Result.RETRY, True)
+        assert await trust.deliver(sent) == Outcome(Result.DELIVERED)
+
+
 @pytest.mark.parametrize(
     ("said", "result"),
     [
-        (answer(401), Result.FAILED),
-        (answer(403), Result.FAILED),
-        (answer(404), Result.FAILED),
+        (answer(408), Result.RETRY),
+        (answer(429), Result.RETRY),
         (answer(500), Result.RETRY),
         (answer(302, "Location: http://127.0.0.1:1/"), Result.RETRY),
         (answer(201, body=b"{}"), Result.RETRY),
@@ -226,7 +252,7 @@ async def test_trust_is_created_in_the_name_of_the_subscriber() -> None:
     assert len(keystone.received) == 3, "its own id is asked for once"
 
 
-@pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (503, Unreachable)])
+@pytest.mark.parametrize(("status", "fault"), [(403, Distrusted), (409, Distrusted), (503, Unreachable)])
 async def test_trust_that_is_not_created_is_told(status: int, fault: type[Exception]) -> None:
     async with receiving(OWN, answer(status)) as keystone:
         service = identity(keystone)
@@ -268,8 +294,10 @@ async def test_trust_that_is_given_is_looked_at() -> None:
         ([OWN, trust_for(None)], Forbidden, "not for this project"),
         ([OWN, answer(404)], Forbidden, "answered 404"),
         ([OWN, answer(403)], Forbidden, "answered 403"),
+        ([OWN, answer(400)], Forbidden, "answered 400"),
         ([OWN, answer(500)], Unavailable, "answered 500"),
         ([OWN, answer(200, body=b'{"trust":[]}')], Unavailable, "not understood"),
+        ([OWN, answer(200, body=b'{"trust":{"id":"t","project_id":"acme"}}')], Unavailable, "not understood"),
         ([answer(401)], Unavailable, "does not let this service in"),
         ([b"no HTTP\r\n\r\n"], Unavailable, "cannot be reached"),
     ],
@@ -309,6 +337,45 @@ async def test_trust_needs_an_id_or_somebody_who_trusts() -> None:
             with pytest.raises(Invalid, match="trust_id"):
                 await trust.entrust({"trust_id": given}, CALLER, "acme", until=NOW)
     assert not keystone.received
+
+
+async def test_trust_may_be_named_by_who_trusts_and_by_no_other_user() -> None:
+    said = (OWN, trust_for("acme"), OWN, trust_for("acme"))
+    async with receiving(*said) as keystone, trusting(identity(keystone), Clock()) as trust:
+        given = {"trust_id": "trust-1"}
+        assert await trust.entrust(given, CALLER, "acme", until=NOW) == given
+        other = Credentials(token="other's", user="user-2", roles=("Member",))
+        with pytest.raises(Forbidden, match="another user than X-User-Id"):
+            await trust.entrust(given, other, "acme", until=NOW)
+    assert all(received.header("x-auth-token") in (None, "own") for received in keystone.received)
+
+
+async def test_live_server_sends_a_users_tokens_where_no_other_user_wants_them(
+    start_server: Callable[..., ServerProcess], project: str
+) -> None:
+    async with receiving(OWN, CREATED, OWN, trust_for(project)) as keystone:
+        server = start_server(
+            "--store",
+            "memory:",
+            identity_url=f"http://127.0.0.1:{keystone.port}/v3",
+            trustee_password="secret",
+        )
+        caller = Caller(server.host, server.port, project=project)
+        body = {"subscriber": "trust+https://hooks.example/", "ttl": 600, "options": {}}
+        made = await asyncio.to_thread(caller, "POST", "/v2/queues/q/subscriptions", body, headers=SHOWN)
+        id_ = made.json["subscription_id"]
+        keystone.answers = [OWN, trust_for(project), OWN, trust_for(project)]
+        other = SHOWN | {"X-User-Id": "user-2"}
+        moved = {"subscriber": "trust+https://mine.example/"}
+
+        def move(shown: dict[str, str]) -> Any:
+            return caller("PATCH", f"/v2/queues/q/subscriptions/{id_}", moved, headers=shown)
+
+        answered = await asyncio.to_thread(move, other)
+        assert (answered.status, "X-User-Id" in answered.body.decode()) == (403, True)
+        assert (await asyncio.to_thread(move, SHOWN)).status == 204
+        caller.close()
+        server.stop()
 
 
 SHOWN = {"X-Auth-Token": "theirs", "X-User-Id": "user-1", "X-Roles": "Member, reader,Member"}

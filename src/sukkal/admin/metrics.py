@@ -100,6 +100,11 @@ class Exposition:
         yield CounterMetricFamily(
             "sukkal_notifications", "Messages told to subscribed connections.", value=self._figures.notified
         )
+        yield CounterMetricFamily(
+            "sukkal_notifications_dropped",
+            "Messages not told to subscribed connections, since their filters took too long.",
+            value=self._figures.notifications_dropped,
+        )
         outcomes = CounterMetricFamily(
             "sukkal_deliveries",
             "Attempts to deliver a message to an outside subscriber, by what came of them.",

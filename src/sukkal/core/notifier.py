@@ -8,6 +8,10 @@ Each listens by a subscription, whose record any process may change. Whoever has
 that stands for the subscriptions of that queue: one of the project "", which holds no messages. It is watched
 as long as somebody here listens to the queue. Told is, in place of an amount, the id of the subscription as a
 number: so one record is read again, however many listen, and that only where this one does.
+
+Who listens to everything is told at once. To ask a filter may take as long as all of a request, and there may
+be hundreds: those are asked by and by, from a backlog. While a queue has one, everybody is told from it, so
+that all hear in the order of the queue.
 """
 
 import logging
@@ -15,10 +19,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sukkal.core.backlog import Backlog, Untold
 from sukkal.core.carrier import Carrier
 from sukkal.core.clock import Clock
 from sukkal.core.ids import number_of, numbered
-from sukkal.core.subscribing.filters import Content, Matcher, content, filter_of
+from sukkal.core.subscribing.filters import Matcher, filter_of
 from sukkal.model import Message, Notice, QueueKey, Subscription
 from sukkal.stores.contract import Waker
 from sukkal.tally import Figures
@@ -54,6 +59,7 @@ class Notifier:
         self._figures = figures
         self._listeners: dict[QueueKey, dict[str, Listener]] = {}  # by queue, by subscription
         self._queues: dict[QueueKey, QueueKey] = {}  # the same queues, by the keys of their subscriptions
+        self._backlog = Backlog(self._tell_one)
         waker.listen_to_messages(self._tell if carrier is None else carrier.telling(self._tell))
 
     async def listen(self, key: QueueKey, subscription: Subscription, hear: Hear) -> None:
@@ -112,6 +118,10 @@ class Notifier:
             if id_ in listeners:
                 self.doubted(key, id_)
 
+    async def close(self) -> None:
+        """Tell nothing more of what is yet to be told."""
+        await self._backlog.close()
+
     def _tell(self, key: QueueKey, stored: Message) -> None:
         """Tell all who listen, at once also of what is delayed."""
         listeners = self._listeners.get(key)
@@ -121,20 +131,34 @@ class Notifier:
         delay = round(message.visible - message.created)
         notice = Notice(queue=key.title, body=message.body, ttl=message.ttl, delay=delay)
         now = self.clock.now()
-        body: Content | None = None
+        all_wait = self._backlog.holds(key)
+        later = []
         for id_, listener in list(listeners.items()):
             if listener.expires <= now:
                 self.doubted(key, id_)  # another process may have renewed it a moment ago
-                continue
-            try:
-                if listener.matches is not None:
-                    body = body or content(message.body)
-                    if not listener.matches(body):
-                        continue
-                listener.hear(notice)
-                self._figures.notified += 1
-            except Exception:  # a listener's fault is not the poster's, nor other listeners'
-                log.exception("a listener to %s failed", key.name)
+            elif all_wait or listener.matches is not None:
+                later.append(id_)
+            else:
+                self._hear(key, listener, notice)
+        if later and not self._backlog.add(key, notice, later):
+            self._figures.notifications_dropped += len(later)
+
+    def _tell_one(self, key: QueueKey, id_: str, untold: Untold, hurried: bool) -> None:
+        listener = self._listeners.get(key, {}).get(id_)
+        if listener is None:
+            return
+        try:
+            if hurried or listener.matches is None or listener.matches(untold.content):
+                self._hear(key, listener, untold.notice)
+        except Exception:
+            log.exception("a filter on %s failed", key.name)
+
+    def _hear(self, key: QueueKey, listener: Listener, notice: Notice) -> None:
+        try:
+            listener.hear(notice)
+            self._figures.notified += 1
+        except Exception:  # a listener's fault is not the poster's, nor other listeners'
+            log.exception("a listener to %s failed", key.name)
 
 
 def _listener(hear: Hear, subscription: Subscription) -> Listener:

@@ -77,6 +77,9 @@ _NOT_PUBLIC_6 = [
 ]
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # followed by the IPv4 address
 
+# Names that stand for this machine, whoever is asked for their addresses. Source: RFC 6761, 6.3.
+_LOCAL = re.compile(r"(?:.*\.)?localhost\.?", re.IGNORECASE)
+
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 
 
@@ -110,6 +113,11 @@ def literal(host: str) -> Address | None:
         raise OddAddress from exc
 
 
+def is_local(host: str) -> bool:
+    """Whether the name stands for this machine."""
+    return _LOCAL.fullmatch(host) is not None
+
+
 class Addresses:
     """Judges addresses: public ones pass, and those of the networks an operator allows."""
 
@@ -122,13 +130,16 @@ class Addresses:
             return False
         return any(address in network for network in self._allowed) or is_public(address)
 
-    def check(self, address: str) -> None:
-        """Raise ForbiddenAddress unless this, as text, is an address that may be connected to."""
+    def allows(self, address: str) -> bool:
+        """Whether this, as text, is an address that may be connected to."""
         try:
-            permitted = self.permits(ip_address(address))
-        except ValueError as exc:
-            raise ForbiddenAddress from exc
-        if not permitted:
+            return self.permits(ip_address(address))
+        except ValueError:
+            return False
+
+    def check(self, address: str) -> None:
+        """Raise ForbiddenAddress unless it does."""
+        if not self.allows(address):
             raise ForbiddenAddress
 
 
@@ -143,7 +154,10 @@ def is_public(address: Address) -> bool:
 
 
 class CheckedResolver(AbstractResolver):
-    """Finds addresses by name, and gives out none unless all of them may be connected to."""
+    """Finds addresses by name, and gives out none unless all of them may be connected to.
+
+    Of this machine's own, it gives out those that may: nobody else has a say in what they are.
+    """
 
     def __init__(self, addresses: Addresses, lookup: Lookup) -> None:
         self._addresses = addresses
@@ -155,6 +169,8 @@ class CheckedResolver(AbstractResolver):
         found = list(dict.fromkeys(await self._lookup(host)))
         if not found:
             raise OSError("the host has no address")
+        if is_local(host):
+            found = [address for address in found if self._addresses.allows(address)] or found
         for address in found:
             self._addresses.check(address)
         return [

@@ -1,12 +1,11 @@
 """Which deliveries jobs stand for: each of their messages, for each subscription that wants it."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from time import perf_counter
 
 from sukkal.core.clock import Clock
+from sukkal.core.stretch import Stretch
 from sukkal.core.subscribing.deliveries import Deliveries, Job, Parked, Told, delivery_id
 from sukkal.core.subscribing.filters import UNREADABLE, Content, content, filter_of
 from sukkal.core.subscribing.recipients import Recipients
@@ -14,8 +13,6 @@ from sukkal.model import QueueKey, Subscription
 from sukkal.notify.ledger import insist
 
 log = logging.getLogger(__name__)
-
-LONGEST_STRETCH = 0.002  # seconds until others get their turn
 
 
 class FanOut:
@@ -34,14 +31,18 @@ class FanOut:
         """
         after: str | None = ""
         anybody = False
-        stretch = _Stretch()
+        stretch = Stretch()
         while after is not None:
             page, after = await insist(
                 partial(self._recipients.outside, key, after=after, now=self._clock.now())
             )
             anybody = anybody or any(each.gone is None for each in page)
-            asked = [each for each in page if not self._recipients.awaited(each)]
-            audience = [(each, filter_of(each.options)) for each in asked]
+            audience = []
+            for each in page:
+                if stretch.is_over:
+                    await stretch.rest()
+                if not self._recipients.awaited(each):
+                    audience.append((each, filter_of(each.options)))
             for job in jobs if audience else ():
                 for message in job.messages:
                     body: Content | None = None
@@ -77,18 +78,3 @@ def _delivery(job: Job, message: Told, subscription: Subscription) -> Parked:
         message=message,
         dead=job.dead,
     )
-
-
-class _Stretch:
-    """The time that one has had for oneself."""
-
-    def __init__(self) -> None:
-        self._end = perf_counter() + LONGEST_STRETCH
-
-    @property
-    def is_over(self) -> bool:
-        return perf_counter() > self._end
-
-    async def rest(self) -> None:
-        await asyncio.sleep(0)
-        self._end = perf_counter() + LONGEST_STRETCH

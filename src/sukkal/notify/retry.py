@@ -35,8 +35,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         """Seconds to wait after so many attempts, all of which failed; None when it is time to give up."""
         number = failures - 1  # of the retry
         # The API refuses no negative delays; as written, each would be a phase of its own without a wait.
-        minimum = max(self.minimum_delay, 0)
-        maximum = max(self.maximum_delay, minimum + SMALLEST_SPAN)
+        minimum = min(max(self.minimum_delay, 0), int(LONGEST_WAIT))
+        maximum = max(min(self.maximum_delay, int(LONGEST_WAIT)), minimum + SMALLEST_SPAN)
         for amount, delay in ((self.retries_with_no_delay, 0), (self.minimum_delay_retries, minimum)):
             tries = min(max(amount, 0), MOST_TRIES)
             if number < tries:

@@ -10,15 +10,13 @@ from yarl import URL
 
 from sukkal.errors import Invalid
 from sukkal.limits import MAX_HOST
-from sukkal.notify.addresses import Address, Addresses, OddAddress, literal
+from sukkal.notify.addresses import Address, Addresses, OddAddress, is_local, literal
 
 DEFAULT_PORTS = ("80", "443", "1024-65535")  # of those below 1024, none that speaks something else
 
 _NO_URI = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[a-z0-9_.\-]+|[0-9a-f:.]+", re.IGNORECASE)  # a name, or an IPv6 address
 
-# Names that stand for this machine, whoever is asked for their addresses. Source: RFC 6761, 6.3.
-_LOCAL = re.compile(r"(?:.*\.)?localhost\.?", re.IGNORECASE)
 _LOOPBACK: list[Address] = [IPv4Address("127.0.0.1"), IPv6Address("::1")]
 
 
@@ -81,7 +79,7 @@ class Targets:
             raise Invalid(
                 "The subscriber's host must be a name, or an address in its usual notation."
             ) from exc
-        stands_for = _LOOPBACK if _LOCAL.fullmatch(host) else [] if address is None else [address]
+        stands_for = _LOOPBACK if is_local(host) else [] if address is None else [address]
         if stands_for and not any(self._addresses.permits(each) for each in stands_for):
             raise Invalid(
                 "The subscriber's host is an address that this service does not connect to. Use another, or "

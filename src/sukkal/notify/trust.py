@@ -3,7 +3,8 @@
 Whoever subscribes trusts this service's user with its roles in a project, for as long as the subscription
 lasts: it names such a trust, or one is made in its name. Each delivery carries a token made from that trust.
 The id of a trust is no secret, and this service's user may use every trust in it: so a trust serves
-subscriptions of its own project only, which is looked at when it is named and again with each token.
+subscriptions of its own project only, which is looked at when it is named and again with each token. Of
+those in the project, only who trusts may name it, as far as callers show who they are.
 Source: Messaging API v2, trusts; Identity API v3, OS-TRUST.
 """
 
@@ -40,6 +41,16 @@ class Unreachable(Exception):
 class Distrusted(Exception):
     """The identity service refuses: the trust has gone, or never was."""
 
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the identity service answered {status}")
+
+
+class Given(Struct, frozen=True):
+    """A trust that somebody named."""
+
+    project: str  # that it is for; empty when it is for none
+    trustor: str  # the user who trusts
+
 
 class Token(Struct, frozen=True):
     text: str
@@ -56,8 +67,8 @@ class Identity(Protocol):
         """The id of a trust in this service's user, made in the name of the token's owner."""
         ...
 
-    async def project(self, trust: str) -> str:
-        """The project that a trust in this service's user is for; empty when it is for none."""
+    async def given(self, trust: str) -> Given:
+        """What is to be known of a trust in this service's user."""
         ...
 
     async def token(self, trust: str) -> Token:
@@ -91,7 +102,7 @@ class Trust:
         """Core's `Entrust`: options that name a trust, which is made unless they do."""
         given = options.get(TRUST)
         if given is not None:
-            await self._check_given(given, project)
+            await self._check_given(given, project, credentials)
             return options
         if credentials is None:
             raise Invalid(
@@ -111,19 +122,24 @@ class Trust:
             ) from exc
         return {**options, TRUST: made}
 
-    async def _check_given(self, trust: Any, project: str) -> None:
+    async def _check_given(self, trust: Any, project: str, credentials: Credentials | None) -> None:
         if not isinstance(trust, str) or not NAME.fullmatch(trust):
             raise Invalid(f"options.{TRUST} must be the id of a trust.")
         try:
-            its_project = await self._identity.project(trust)
+            given = await self._identity.given(trust)
         except Unreachable as exc:
             raise Unavailable(
                 f"options.{TRUST} cannot be checked: {exc}. Try again in a few seconds."
             ) from exc
         except Distrusted as exc:
             raise Forbidden(f"options.{TRUST} names no trust in this service's user: {exc}.") from exc
-        if its_project != project:
+        if given.project != project:
             raise Forbidden(f"options.{TRUST} names a trust that is not for this project.")
+        if credentials is not None and given.trustor != credentials.user:
+            raise Forbidden(
+                f"options.{TRUST} names the trust of another user than X-User-Id. Only that user may choose "
+                f"who is sent its tokens; without options.{TRUST}, a trust is made in your name."
+            )
 
     async def deliver(self, parcel: Parcel) -> Outcome:
         trust = parcel.subscription.options.get(TRUST)
@@ -198,15 +214,20 @@ class Keystone:
         answer, _ = await self._ask("POST", "/OS-TRUST/trusts", {"trust": trust}, token)
         return _member(answer, "trust", "id")
 
-    async def project(self, trust: str) -> str:
+    async def given(self, trust: str) -> Given:
         # By its default policy Keystone shows a trust to its trustee, whatever the token is for.
         own, _ = await self._own_token()
         answer, _ = await self._ask("GET", f"/OS-TRUST/trusts/{trust}", token=own.text)
         _member(answer, "trust", "id")
-        return _text_at(answer, "trust", "project_id")
+        return Given(_text_at(answer, "trust", "project_id"), _member(answer, "trust", "trustor_user_id"))
 
     async def token(self, trust: str) -> Token:
-        return (await self._authenticate({"OS-TRUST:trust": {"id": trust}}))[0]
+        try:
+            token, _ = await self._authenticate({"OS-TRUST:trust": {"id": trust}})
+        except Distrusted:
+            await self._own_token()  # unless it is this service that is not let in
+            raise
+        return token
 
     async def close(self) -> None:
         if self._session is not None:
@@ -263,8 +284,8 @@ class Keystone:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable("the identity service cannot be reached") from exc
-        if status in (401, 403, 404):
-            raise Distrusted(f"the identity service answered {status}")
+        if status in (400, 401, 403, 404, 409):
+            raise Distrusted(status)
         if not 200 <= status < 300:
             raise Unreachable(f"the identity service answered {status}")
         try:

@@ -18,7 +18,7 @@ A body of MessagePack is looked at as its readers get it in JSON. One that is no
 the empty one, which all match. What cannot be decided is told of, for that is better than to lose it.
 
 A queue may have hundreds of filters, and a body is looked at with each: so a body is read once, what takes
-time to find out about an array is kept with it, and one look has a bound.
+time to find out about an array or a long text is kept with it, and one look has a bound.
 
 Source: filter policies of Amazon SNS with the scope MessageBody. Ours differs where theirs has limits: number
 of keys, range of numbers.
@@ -28,8 +28,9 @@ import logging
 import math
 import socket
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from ipaddress import ip_network
 from typing import Any
 
@@ -43,9 +44,11 @@ log = logging.getLogger(__name__)
 
 OR = "$or"
 MOST_PARTS = 300  # keys and conditions of a filter
+LONGEST = 16 * 1024  # bytes of a filter in JSON
 DEEPEST = 10  # filters inside of filters
-MOST_STEPS = 10_000  # of one look, each half a microsecond or less
-LONG = 1_000  # characters of a text that are a step of their own
+MOST_KEPT = 32 * 1024 * 1024  # bytes of compiled filters
+MOST_STEPS = 10_000  # of one look; the dearest that were found took half a microsecond each
+LONG = 64  # characters of a text that are a step of their own; one that has more is kept with the body
 
 _decode = msgspec.json.Decoder().decode
 _decode_any_number = msgspec.json.Decoder(float_hook=float).decode  # slower; 1e999 is infinite
@@ -87,13 +90,37 @@ def filter_of(options: Mapping[str, Any]) -> Matcher | None:
     return _recorded(msgspec.json.encode(given)) if given else None
 
 
-@lru_cache(maxsize=1024)
-def _recorded(given: bytes) -> Matcher:
-    try:
-        return compile_filter(msgspec.json.decode(given))
-    except Invalid as exc:  # it was checked when it came, maybe by a release that took more
-        log.warning("a subscription's filter cannot be used, everything matches it: %s", exc)
-        return _everything
+class _Kept:
+    """Filters of records that were compiled, the latest used last: as many as MOST_KEPT allows."""
+
+    def __init__(self) -> None:
+        self._matchers = OrderedDict[bytes, Matcher]()
+        self._size = 0
+
+    def __call__(self, given: bytes) -> Matcher:
+        matcher = self._matchers.get(given)
+        if matcher is not None:
+            self._matchers.move_to_end(given)
+            return matcher
+        try:
+            matcher = compile_filter(msgspec.json.decode(given))
+        except Invalid as exc:  # it was checked when it came, maybe by a release that took more
+            log.warning("a subscription's filter cannot be used, everything matches it: %s", exc)
+            matcher = _everything
+        self._matchers[given] = matcher
+        self._size += _footprint(given)
+        while self._size > MOST_KEPT:
+            oldest, _ = self._matchers.popitem(last=False)
+            self._size -= _footprint(oldest)
+        return matcher
+
+
+def _footprint(given: bytes) -> int:
+    """Bytes that a compiled filter takes up at most: its parts, of some characters each, and its texts."""
+    return 500 + 65 * min(len(given), 5 * MOST_PARTS) + 4 * len(given)
+
+
+_recorded = _Kept()
 
 
 def compile_filter(given: Any) -> Matcher:
@@ -105,6 +132,8 @@ def compile_filter(given: Any) -> Matcher:
     if given is None:
         return _everything
     rule = _Reader().rule(given, "", 1)
+    if len(msgspec.json.encode(given)) > LONGEST:
+        raise Invalid(f"The filter is too long; it may have {LONGEST} bytes in JSON.")
     if rule.is_empty:
         return _everything
 
@@ -130,11 +159,12 @@ class _SpentError(Exception):
 class _Look:
     """One look at a body with one filter, and how much longer it may go on."""
 
-    __slots__ = ("_known", "_left")
+    __slots__ = ("_known", "_left", "_paid")
 
     def __init__(self, body: Content) -> None:
         self._known = body.known
         self._left = MOST_STEPS
+        self._paid: set[int] = set()  # for which of what is known
 
     def spend(self, steps: int) -> None:
         self._left -= steps
@@ -157,7 +187,9 @@ class _Look:
             values = _elements([value] if kind is str else value)
             self._known[id(value)] = values
         # The same whether another filter has looked there before, so that a filter always decides the same.
-        self.spend(values.steps)
+        if id(value) not in self._paid:
+            self._paid.add(id(value))
+            self.spend(values.steps)
         return values
 
 
@@ -247,6 +279,8 @@ def _elements(array: list[Any]) -> _Values:
 class _Rule:
     """A filter for one object."""
 
+    __slots__ = ("_choices", "_objects", "_values")
+
     def __init__(
         self,
         values: list[tuple[str, "_Conditions"]],
@@ -284,10 +318,12 @@ class _Rule:
 class _Conditions:
     """Conditions of which one must hold."""
 
+    __slots__ = ("equal", "exists", "others")
+
     def __init__(self) -> None:
         self.equal = _Equal()
         self.others: list[_Condition] = []
-        self.exists: set[bool] = set()
+        self.exists: tuple[bool, ...] = ()
 
     def hold(self, value: Any, look: _Look) -> bool:
         look.spend(2 + len(self.others))
@@ -297,23 +333,32 @@ class _Conditions:
         return self.equal.any(values) or (bool(self.others) and any(holds(values) for holds in self.others))
 
 
+_EMPTY: set[Any] = set()  # and stays so
+
+
 class _Equal:
     """Values to be equal to; true is not 1, and 1.0 is."""
 
+    __slots__ = ("_constants", "_numbers", "_texts")
+
     def __init__(self, given: Iterable[Any] = (), where: str = "") -> None:
-        self._texts: set[str] = set()
-        self._numbers: set[float] = set()
-        self._constants: set[bool | None] = set()
+        # An empty set takes up as much as the rest, so one serves until there is something to put in.
+        self._texts: set[str] = _EMPTY
+        self._numbers: set[float] = _EMPTY
+        self._constants: set[bool | None] = _EMPTY
         for value in given:
             self.add(value, where)
 
     def add(self, value: Any, where: str) -> None:
         match value:
             case str():
+                self._texts = self._texts or set()
                 self._texts.add(value)
             case bool() | None:
+                self._constants = self._constants or set()
                 self._constants.add(value)
             case int() | float() if math.isfinite(value):
+                self._numbers = self._numbers or set()
                 self._numbers.add(value)
             case _:
                 raise _wrong(where, "has a condition that is no text, number, boolean, null or object")
@@ -412,7 +457,8 @@ class _Reader:
             if name == "exists":
                 if not isinstance(operand, bool):
                     raise _wrong(where, '"exists" needs true or false')
-                conditions.exists.add(operand)
+                if operand not in conditions.exists:
+                    conditions.exists += (operand,)
             elif name == "anything-but":
                 conditions.others.append(self._anything_but(operand, where))
             elif name == "numeric":
@@ -465,7 +511,8 @@ def _prefix(text: str) -> _Condition:
 
 
 def _suffix(text: str) -> _Condition:
-    return lambda values: _one_begins(values.mirrored, text[::-1])
+    mirrored = text[::-1]
+    return lambda values: _one_begins(values.mirrored, mirrored)
 
 
 def _equals_ignore_case(text: str) -> _Condition:
@@ -478,7 +525,8 @@ def _no_prefix(text: str) -> _Condition:
 
 
 def _no_suffix(text: str) -> _Condition:
-    return lambda values: values.other_than_texts or not _all_begin(values.mirrored, text[::-1])
+    mirrored = text[::-1]
+    return lambda values: values.other_than_texts or not _all_begin(values.mirrored, mirrored)
 
 
 def _no_equals_ignore_case(text: str) -> _Condition:

@@ -44,11 +44,12 @@ class Upkeep:
         notifier.doubted = self._doubt
 
     async def close(self) -> None:
-        """Read nothing more."""
+        """Read nothing more, and tell nothing more to who listens."""
         self._doubted.clear()
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        await self._notifier.close()
 
     def _doubt(self, key: QueueKey, id_: str) -> None:
         self._doubted[key, id_] = None
