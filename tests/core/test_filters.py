@@ -337,7 +337,7 @@ def test_hundred_looks_at_one_body_are_cheap(given: Any, body: Any) -> None:
     began = time.process_time()
     for _ in range(100):
         matcher(read)
-    assert time.process_time() - began < 1  # a quarter of it when nothing else runs
+    assert time.process_time() - began < 6  # a twentieth of it when nothing else runs
 
 
 # --- against a second implementation, which flattens -------------------------------------------------------
