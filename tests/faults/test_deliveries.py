@@ -54,6 +54,11 @@ def sometimes_takes(writer: asyncio.StreamWriter, chance: random.Random) -> bool
     return taken
 
 
+def mostly_takes(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
+    """So that one message after the other comes to an end: each waits for those before it."""
+    return takes(writer, chance) if chance.random() < 0.98 else sometimes_takes(writer, chance)
+
+
 def sometimes_hangs_up(writer: asyncio.StreamWriter, chance: random.Random) -> bool:
     if chance.random() < 0.85:
         return takes(writer, chance)
@@ -116,7 +121,7 @@ async def receiver(
 async def receivers_of_all_kinds(chance: random.Random) -> AsyncIterator[list[Receiver]]:
     """One that takes all, one that refuses all, and others; of some kinds also one that wants order."""
     kinds = [(kind, False) for kind in (takes, refuses, sometimes_takes, sometimes_hangs_up, misbehaves)]
-    kinds += [(kind, True) for kind in (takes, sometimes_takes)]
+    kinds += [(kind, True) for kind in (takes, mostly_takes)]
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(receiver(kind, chance, ordered=ordered))
