@@ -47,9 +47,14 @@ async def ended(*deliveries: Delivery) -> None:
     await others_go_on()
 
 
+def report(hosts: Hosts, ok: bool, now: float = NOW, *, host: str = "h", project: str = "p") -> None:
+    """Say how an attempt ended that began just before."""
+    hosts.report(host, project, ok, now, since=hosts._lane(host, project).turns)
+
+
 def close(hosts: Hosts, host: str = "h", now: float = NOW) -> None:
     for _ in range(5):
-        hosts.report(host, "p", ok=False, now=now)
+        report(hosts, False, now, host=host)
 
 
 async def test_host_has_so_many_places_and_the_rest_come_in_turn() -> None:
@@ -68,7 +73,7 @@ async def test_new_host_gets_more_places_with_each_success_up_to_the_limit() -> 
     deliveries = await started(hosts, 20)
     assert sum(begun(deliveries)) == FIRST_PLACES
     for done in range(1, 4):
-        hosts.report("h", "p", ok=True, now=NOW)
+        report(hosts, True, NOW)
         await ended(deliveries[done - 1])
         under_way = sum(begun(deliveries)) - done
         assert under_way == FIRST_PLACES + min(done, 2)
@@ -129,7 +134,7 @@ async def test_nobody_joins_the_line_of_a_host_that_hangs() -> None:
     deliveries = await started(hosts, 1)
     assert hosts.delay("h", "p", NOW + STALLED) is None
     assert hosts.delay("h", "p", NOW + STALLED + 0.1) is not None
-    hosts.report("h", "p", ok=True, now=NOW + STALLED + 0.2)
+    report(hosts, True, NOW + STALLED + 0.2)
     assert hosts.delay("h", "p", NOW + STALLED + 0.3) is None
     await ended(*deliveries)
 
@@ -137,9 +142,9 @@ async def test_nobody_joins_the_line_of_a_host_that_hangs() -> None:
 async def test_host_is_closed_after_failures_in_a_row_only() -> None:
     hosts = Hosts(failures=3)
     for ok in (False, False, True, False, False):
-        hosts.report("h", "p", ok=ok, now=NOW)
+        report(hosts, ok, NOW)
     assert hosts.delay("h", "p", NOW) is None
-    hosts.report("h", "p", ok=False, now=NOW)
+    report(hosts, False, NOW)
     assert hosts.delay("h", "p", NOW) == FIRST_PAUSE
     assert hosts.delay("h", "p", NOW + 1) == FIRST_PAUSE - 1
     assert hosts.delay("other", "p", NOW) is None
@@ -153,7 +158,7 @@ async def test_one_probe_goes_out_after_the_pause_and_its_success_opens_the_host
     later = NOW + FIRST_PAUSE
     assert hosts.delay("h", "p", later) is None
     assert hosts.delay("h", "p", later) is not None, "one at a time"
-    hosts.report("h", "p", ok=True, now=later)
+    report(hosts, True, later)
     assert hosts.delay("h", "p", later) is None
     assert hosts.delay("h", "p", later) is None
     assert hosts.closed == 0
@@ -169,7 +174,7 @@ async def test_failed_probe_closes_the_host_for_twice_as_long_up_to_the_longest(
         pauses.append(pause)
         now += pause
         assert hosts.delay("h", "p", now) is None
-        hosts.report("h", "p", ok=False, now=now)
+        report(hosts, False, now)
     assert pauses == [min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in range(10)]
 
 
@@ -195,9 +200,28 @@ async def test_those_in_line_are_sent_away_when_the_host_is_closed() -> None:
 
 async def test_attempts_that_began_before_the_host_was_closed_do_not_prolong_the_pause() -> None:
     hosts = Hosts()
-    close(hosts)
-    hosts.report("h", "p", ok=False, now=NOW + 1)
-    assert hosts.delay("h", "p", NOW + 1) == FIRST_PAUSE - 1
+    async with hosts.slot("h", "p") as since:
+        close(hosts)
+        hosts.report("h", "p", False, NOW + 1, since=since)
+        assert hosts.delay("h", "p", NOW + 1) == FIRST_PAUSE - 1
+        assert hosts.delay("h", "p", NOW + FIRST_PAUSE) is None  # the probe
+        hosts.report("h", "p", False, NOW + FIRST_PAUSE, since=since)
+        assert hosts.closed == 1
+        report(hosts, True, NOW + FIRST_PAUSE)
+    assert hosts.closed == 0
+
+
+async def test_failures_of_attempts_that_hung_while_others_succeeded_close_nothing() -> None:
+    hosts = Hosts(failures=2)
+    async with AsyncExitStack() as stack:
+        hung = [await stack.enter_async_context(hosts.slot("h", "p")) for _ in range(4)]
+        report(hosts, True)
+        for since in hung:
+            hosts.report("h", "p", False, NOW, since=since)
+        assert hosts.closed == 0
+    for _ in range(2):
+        report(hosts, False)
+    assert hosts.closed == 1
 
 
 async def test_one_who_gives_up_waiting_leaves_the_line() -> None:
@@ -266,7 +290,7 @@ def test_limits_hold_and_nobody_is_left_waiting(
             if act == "start":
                 going.append((Delivery(hosts, host, project), host, project))
             elif act in ("ok", "fail"):
-                hosts.report(host, project, ok=act == "ok", now=NOW)
+                report(hosts, act == "ok", host=host, project=project)
             elif going:
                 delivery = going[number % len(going)][0]
                 if act == "cancel":

@@ -100,14 +100,14 @@ class Attempts:
         if deliverer is None:
             return NOBODY
         parcel = _parcel(rows, subscription, notices)
-        async with self._hosts.slot(host, parcel.project):
+        async with self._hosts.slot(host, parcel.project) as since:
             try:
                 outcome = await deliverer.deliver(parcel)
             except Exception:  # a fault of ours is not the receiver's, and should not lose what is for it
                 log.exception("deliveries: a deliverer failed")
                 outcome = Outcome(Result.RETRY, "a fault of the service")
             works = outcome.reached or outcome.result is not Result.RETRY
-            self._hosts.report(host, parcel.project, works, self._clock.now())
+            self._hosts.report(host, parcel.project, works, self._clock.now(), since=since)
             return outcome
 
     def _route(self, subscriber: str) -> tuple[Deliverer | None, str]:

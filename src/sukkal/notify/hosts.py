@@ -8,7 +8,8 @@ waits holds none.
 
 A lane that is new gets few places, one more with each success up to the host's, and half of them with each
 failure. One that fails several times in a row is closed: nothing is tried for a while. Then one probe at a
-time goes out; a success opens it again, a failure closes it for twice as long.
+time goes out; a success opens it again, a failure closes it for twice as long. What began before the last
+success, or before it was closed, and fails now, may have hung for long and says nothing of that.
 
     open ── failures in a row ──▶ closed ── the pause is over ──▶ probing ── success ──▶ open
                                      ◀────────────── failure ─────────┘
@@ -63,7 +64,7 @@ class _Host:
 class _Lane:
     __slots__ = (
         *("active", "closed_until", "failures", "host", "key", "line", "moved"),
-        *("owner", "pause", "places", "probe"),
+        *("owner", "pause", "places", "probe", "turns"),
     )
 
     def __init__(self, key: tuple[str, str], host: _Host, owner: _Project, places: int) -> None:
@@ -75,6 +76,7 @@ class _Lane:
         self.line: deque[Turn] = deque()
         self.moved: float | None = None  # when an attempt last ended, or the first one began
         self.failures = 0  # in a row
+        self.turns = 0  # of its fortune: how often it had a success, or was closed
         self.pause = 0.0  # seconds it was last closed for; 0 when it is open
         self.closed_until = 0.0
         self.probe: float | None = None  # when the probe was let out
@@ -132,11 +134,11 @@ class Hosts:
         return None
 
     @asynccontextmanager
-    async def slot(self, host: str, project: str) -> AsyncIterator[None]:
+    async def slot(self, host: str, project: str) -> AsyncIterator[int]:
         """Hold a place at the host, and one of the project's; those who wait come in turn.
 
         Raises Closed when the lane is closed before the turn comes; it is not to be reported then. Otherwise
-        `report` before leaving.
+        `report` before leaving, with what this gives.
         """
         lane = self._lane(host, project)
         if not lane.line and self._has_place(lane) and lane.owner.active < self._per_project:
@@ -144,15 +146,19 @@ class Hosts:
         else:
             await self._turn(lane)
         try:
-            yield
+            yield lane.turns
         finally:
             self._leave(lane)
 
-    def report(self, host: str, project: str, ok: bool, now: float) -> None:
-        """Say how an attempt ended: whether the host answers for itself, were it with a refusal."""
+    def report(self, host: str, project: str, ok: bool, now: float, *, since: int) -> None:
+        """Say how an attempt ended: whether the host answers for itself, were it with a refusal.
+
+        `since`: what `slot` gave when it began.
+        """
         lane = self._lane(host, project)
         lane.moved = now
         if ok:
+            lane.turns += 1
             lane.failures = 0
             if lane.pause:
                 lane.pause = 0.0
@@ -160,12 +166,12 @@ class Hosts:
                 lane.places = FIRST_PLACES
             lane.places = min(lane.places + 1, self._per_host)
             return
-        lane.failures += 1
         lane.places = max(lane.places // 2, 1)
+        if since != lane.turns:
+            return
+        lane.failures += 1
         if lane.pause:
-            # Attempts that began before it was closed say nothing of the probe.
-            if lane.probe is not None:
-                self._close(lane, min(lane.pause * 2, LONGEST_PAUSE), now)
+            self._close(lane, min(lane.pause * 2, LONGEST_PAUSE), now)
         elif lane.failures >= self._failures:
             self._close(lane, FIRST_PAUSE, now)
 
@@ -208,6 +214,7 @@ class Hosts:
 
     def _close(self, lane: _Lane, pause: float, now: float) -> None:
         """Leave the lane alone, and send away who waits in it."""
+        lane.turns += 1
         lane.pause = pause
         lane.closed_until = now + pause
         lane.probe = None
