@@ -334,10 +334,13 @@ COSTLY: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("given", "body"), COSTLY, ids=[str(case[0])[:40] for case in COSTLY])
 def test_hundred_looks_at_one_body_are_cheap(given: Any, body: Any) -> None:
     matcher, read = compile_filter(given), content(msgspec.json.encode(body))
-    began = time.process_time()
-    for _ in range(100):
-        matcher(read)
-    assert time.process_time() - began < 6  # a twentieth of it when nothing else runs
+    rounds = []
+    for _ in range(5):  # the machine may be busy in some
+        began = time.process_time()
+        for _ in range(20):
+            matcher(read)
+        rounds.append(time.process_time() - began)
+    assert min(rounds) < 0.6  # a tenth of it when nothing else runs
 
 
 # --- against a second implementation, which flattens -------------------------------------------------------

@@ -4,10 +4,13 @@ import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
+import msgspec
+
 from sukkal.core.attributes import RETRY_POLICY
 from sukkal.core.clock import Clock
 from sukkal.core.subscribing.deliveries import Parked, delivery_id
 from sukkal.core.subscribing.recipients import Recipients
+from sukkal.errors import Unavailable
 from sukkal.model import Notice, Subscription
 from sukkal.notify.deliverer import Deliverer, Deliverers, Outcome, Parcel, Result
 from sukkal.notify.hosts import Hosts
@@ -55,7 +58,7 @@ class Attempts:
                 return self._recipients.text(parked)
             body = self._recipients.body(told)
             return render(Notice(queue=parked.key.title, body=body, ttl=told.ttl, delay=told.delay))
-        except Exception:
+        except (Unavailable, msgspec.MsgspecError, RecursionError):  # its key is checked at the start
             log.exception("deliveries: one of %s cannot be read", parked.queue)
             return UNREADABLE
 

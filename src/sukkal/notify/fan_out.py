@@ -9,6 +9,7 @@ from sukkal.core.stretch import Stretch
 from sukkal.core.subscribing.deliveries import Deliveries, Job, Parked, Told, delivery_id
 from sukkal.core.subscribing.filters import UNREADABLE, Content, content, filter_of
 from sukkal.core.subscribing.recipients import Recipients
+from sukkal.errors import Unavailable
 from sukkal.model import QueueKey, Subscription
 from sukkal.notify.ledger import insist
 
@@ -63,7 +64,7 @@ class FanOut:
     def _content(self, message: Told) -> Content:
         try:
             return content(self._recipients.body(message))
-        except Exception:  # it matches, and fails where it is delivered
+        except Unavailable:  # it matches, and fails where it is delivered
             log.exception("deliveries: a message cannot be read")
             return UNREADABLE
 

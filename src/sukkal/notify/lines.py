@@ -30,9 +30,7 @@ from sukkal.notify.hosts import Closed
 from sukkal.notify.ledger import LEASE_SECONDS, Hold, Ledger, Work, forsaking, insist
 from sukkal.notify.room import Room
 
-LONGEST_DELAY = (
-    60.0  # seconds before a whole series is looked at again that waits for its host, unless closed
-)
+LONGEST_DELAY = 60.0  # seconds before a whole series is looked at again, unless its host is closed
 PARCEL_BYTES = 1024 * 1024  # of messages brought at once, if they are more than one
 FEW = 10  # jobs of a line, deliveries of a series read at once
 READ_AT_ONCE = 16  # lines and series that are read at the same time
