@@ -340,7 +340,7 @@ def test_hundred_looks_at_one_body_are_cheap(given: Any, body: Any) -> None:
         for _ in range(20):
             matcher(read)
         rounds.append(time.process_time() - began)
-    assert min(rounds) < 0.6  # a tenth of it when nothing else runs
+    assert min(rounds) < 1.5  # a quarter of it while coverage is measured, much less when not
 
 
 # --- against a second implementation, which flattens -------------------------------------------------------
